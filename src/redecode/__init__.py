@@ -1,0 +1,56 @@
+"""redecode: decode a JPEG again, better.
+
+    import redecode
+    result = redecode.decode("photo.jpg")
+    result.image        # uint8 [H, W, 3]: edges true to the signal, textures alive
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.metadata import version as _version
+
+from .decoder import Decoded, Decoder, Source
+from .errors import (
+    DependencyError,
+    OutputExistsError,
+    RedecodeError,
+    TooLargeError,
+    UnreadableError,
+    UnsupportedError,
+)
+
+__all__ = [
+    "Decoded",
+    "Decoder",
+    "DependencyError",
+    "OutputExistsError",
+    "RedecodeError",
+    "TooLargeError",
+    "UnreadableError",
+    "UnsupportedError",
+    "decode",
+]
+
+__version__ = _version("redecode")
+
+
+@lru_cache(maxsize=2)
+def _decoder(preset: str) -> Decoder:
+    return Decoder(preset)
+
+
+def decode(source: Source, texture: float = 1.0, preset: str = "fast") -> Decoded:
+    """Restore a JPEG; keeps the networks loaded for the next call.
+
+    Args:
+        source: path or bytes of a JPEG.
+        texture: 0 … 1; 0 is the fidelity layer alone, 1 the paper's hard merge.
+        preset: which networks, see redecode.weights.PRESETS.
+
+    Raises:
+        RedecodeError: the file cannot be restored; the message says why.
+        OSError: the path cannot be read.
+        ValueError: texture or preset out of range.
+    """
+    return _decoder(preset).decode(source, texture)

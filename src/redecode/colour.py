@@ -1,0 +1,64 @@
+"""Full-range BT.601 YCbCr of JFIF ↔ RGB, and MATLAB's studio-range luma."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+
+# ITU-T T.871, clause 7.
+YCBCR_TO_RGB = np.array([[1, 0, 1.402], [1, -0.344136286, -0.714136286], [1, 1.772, 0]], dtype=np.float32)
+RGB_TO_YCBCR = np.linalg.inv(YCBCR_TO_RGB.astype(np.float64)).astype(np.float32)
+# MATLAB rgb2ycbcr, first row, for RGB in 0 … 255.
+_STUDIO_LUMA = np.array([65.481, 128.553, 24.966], dtype=np.float64) / 255
+
+
+def to_rgb(planes: Float32) -> Float32:
+    """YCbCr planes to RGB, unclipped.
+
+    Args:
+        planes: float32 [3, H, W], 0 … 255 with chroma centred on 128; or [1, H, W] luma, which gives gray.
+
+    Returns:
+        float32 [H, W, 3], or [H, W] for gray.
+    """
+    if len(planes) == 1:
+        return planes[0]
+    centred = planes.copy()
+    centred[1:] -= 128
+    return np.ascontiguousarray(np.tensordot(YCBCR_TO_RGB, centred, 1).transpose(1, 2, 0))
+
+
+def to_planes(image: NDArray[np.floating] | NDArray[np.uint8]) -> Float32:
+    """RGB or gray to planes; the inverse of :func:`to_rgb`.
+
+    Args:
+        image: [H, W, 3] RGB or [H, W], 0 … 255.
+
+    Returns:
+        float32 [3, H, W] or [1, H, W], 0 … 255.
+    """
+    pixels = np.asarray(image, dtype=np.float32)
+    if pixels.ndim == 2:
+        return pixels[None]
+    planes = np.tensordot(RGB_TO_YCBCR, pixels, (1, 2))
+    planes[1:] += 128
+    return np.ascontiguousarray(planes)
+
+
+def to_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Round to the nearest integer and clip to 0 … 255; any shape."""
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def studio_luma(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Luma as MATLAB's rgb2ycbcr gives it: studio range 16 … 235, rounded.
+
+    Args:
+        rgb: uint8 [H, W, 3].
+
+    Returns:
+        uint8 [H, W].
+    """
+    return to_uint8(16 + rgb.astype(np.float64) @ _STUDIO_LUMA)

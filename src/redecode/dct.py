@@ -1,0 +1,81 @@
+"""The 8×8 orthonormal DCT-II of JPEG (ITU-T T.81, A.3.3) on arrays of blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 8
+
+Float32 = NDArray[np.float32]
+
+
+def _basis() -> Float32:
+    k = np.arange(BLOCK)
+    basis = np.cos(np.pi * (2 * k[None, :] + 1) * k[:, None] / (2 * BLOCK)) * np.sqrt(2 / BLOCK)
+    basis[0] /= np.sqrt(2)
+    # The two-dimensional transform of a flattened block is one 64×64 matrix: a single large matrix product
+    # serves all blocks at once, where 8×8 products would each be too small for BLAS.
+    return np.kron(basis, basis).astype(np.float32)
+
+
+_BASIS = _basis()
+
+
+def forward(blocks: NDArray[np.floating]) -> Float32:
+    """DCT of pixel blocks.
+
+    Args:
+        blocks: [..., 8, 8], any real dtype, level-shifted or not.
+
+    Returns:
+        float32 [..., 8, 8]; entry [0, 0] is 8 times the block's mean.
+    """
+    flat = np.ascontiguousarray(blocks, dtype=np.float32).reshape(-1, BLOCK * BLOCK)
+    return (flat @ _BASIS.T).reshape(blocks.shape)
+
+
+def inverse(coefficients: NDArray[np.floating]) -> Float32:
+    """Pixel blocks of DCT coefficients; the inverse of :func:`forward`.
+
+    Args:
+        coefficients: [..., 8, 8], dequantized.
+
+    Returns:
+        float32 [..., 8, 8], neither rounded nor clipped.
+    """
+    flat = np.ascontiguousarray(coefficients, dtype=np.float32).reshape(-1, BLOCK * BLOCK)
+    return (flat @ _BASIS).reshape(coefficients.shape)
+
+
+def to_blocks(plane: NDArray[np.floating]) -> Float32:
+    """Cut a plane into its grid of 8×8 blocks.
+
+    Args:
+        plane: [H, W] with H and W multiples of 8.
+
+    Returns:
+        float32 [H/8, W/8, 8, 8].
+
+    Raises:
+        ValueError: a side is no multiple of 8.
+    """
+    height, width = plane.shape
+    if height % BLOCK or width % BLOCK:
+        raise ValueError(f"a plane of {height}×{width} has no whole 8×8 blocks")
+    grid = plane.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK)
+    return np.ascontiguousarray(grid.swapaxes(1, 2), dtype=np.float32)
+
+
+def from_blocks(blocks: NDArray[np.floating]) -> Float32:
+    """The plane of a grid of blocks; the inverse of :func:`to_blocks`.
+
+    Args:
+        blocks: [rows, columns, 8, 8].
+
+    Returns:
+        float32 [8·rows, 8·columns].
+    """
+    rows, columns = blocks.shape[:2]
+    plane = blocks.swapaxes(1, 2).reshape(rows * BLOCK, columns * BLOCK)
+    return np.ascontiguousarray(plane, dtype=np.float32)

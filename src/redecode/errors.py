@@ -1,0 +1,46 @@
+"""What can go wrong, as one tree.
+
+    RedecodeError
+    ├── UnreadableError     the bytes are no JPEG, or too damaged to show anything
+    ├── UnsupportedError    a valid JPEG of a coding that redecode does not read
+    ├── TooLargeError       the header claims more pixels than the limit
+    ├── OutputExistsError   the target is there already and may not be replaced
+    └── DependencyError     an optional package, a data set or a weights file is missing
+
+Messages are one sentence, say what is wrong and what to do about it, and leave the file's name to the caller that knows it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DependencyError",
+    "OutputExistsError",
+    "RedecodeError",
+    "TooLargeError",
+    "UnreadableError",
+    "UnsupportedError",
+]
+
+
+class RedecodeError(Exception):
+    """Base of everything that redecode raises on purpose."""
+
+
+class UnreadableError(RedecodeError):
+    """The bytes are no JPEG, or too damaged to show anything."""
+
+
+class UnsupportedError(RedecodeError):
+    """A valid JPEG of a coding that redecode does not read (arithmetic, lossless, 12-bit, CMYK)."""
+
+
+class TooLargeError(RedecodeError):
+    """The header claims more pixels than the limit allows."""
+
+
+class OutputExistsError(RedecodeError):
+    """The target exists and overwriting was not asked for."""
+
+
+class DependencyError(RedecodeError):
+    """An optional package, a data set or a weights file is missing."""

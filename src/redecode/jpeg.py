@@ -1,0 +1,304 @@
+"""Bytes ↔ :class:`JpegImage`: everything that a JPEG file says about its picture.
+
+The header is read by a small strict marker walk (`_segments`) that decides what is supported; only then does libjpeg see the
+file, stripped of the segments that it does not need for the coefficients.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import io
+import math
+import os
+import re
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from . import _segments, dct
+from .errors import DependencyError, TooLargeError, UnreadableError
+
+MAX_PIXELS = 268_435_456
+
+Float32 = NDArray[np.float32]
+
+# Sampling factors (horizontal, vertical) of luma over chroma at (1, 1), and the usual names of the ratio.
+_SUBSAMPLING_NAMES = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
+# What compress() can write: the ones that Pillow's encoder knows.
+SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One colour component as the file stores it.
+
+    Attributes:
+        coefficients: int16 [rows, columns, 8, 8], quantized DCT coefficients on the component's own 8×8 grid.
+        table: uint16 [8, 8], quantization steps in natural (not zigzag) order.
+        sampling: (horizontal, vertical) sampling factors, 1 … 4.
+        size: (height, width) of the component in samples, without the padding to whole blocks.
+    """
+
+    coefficients: NDArray[np.int16]
+    table: NDArray[np.uint16]
+    sampling: tuple[int, int]
+    size: tuple[int, int]
+
+    def plane(self) -> Float32:
+        """Dequantized samples, float32 [height, width]; 0 … 255 but neither rounded nor clipped."""
+        blocks = dct.inverse(self.coefficients.astype(np.float32) * self.table)
+        height, width = self.size
+        return dct.from_blocks(blocks)[:height, :width] + np.float32(128)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file carries beside its picture, to be handed on unchanged; None where absent."""
+
+    exif: bytes | None = None
+    icc_profile: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class JpegImage:
+    """A parsed JPEG.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        components: one (gray) or three (Y, Cb, Cr; full range, ITU-R BT.601 as in JFIF).
+        progressive: whether the frame is progressive (SOF2).
+        damaged: whether data was missing or corrupt; what could be read is there, the rest is gray.
+        metadata: EXIF, ICC profile, resolution.
+    """
+
+    width: int
+    height: int
+    components: tuple[Component, ...]
+    progressive: bool = False
+    damaged: bool = False
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @property
+    def gray(self) -> bool:
+        """Whether the file has luma only."""
+        return len(self.components) == 1
+
+    @property
+    def max_sampling(self) -> tuple[int, int]:
+        """Largest (horizontal, vertical) sampling factors over the components: those of a component at full size."""
+        return _max_factors(tuple(c.sampling for c in self.components))
+
+    @property
+    def subsampling(self) -> str:
+        """Chroma subsampling in the usual notation ("4:2:0"), "gray", or the raw factors for unusual ones."""
+        if self.gray:
+            return "gray"
+        factors = [c.sampling for c in self.components]
+        if factors[1] == factors[2] == (1, 1) and factors[0] in _SUBSAMPLING_NAMES:
+            return _SUBSAMPLING_NAMES[factors[0]]
+        return ",".join(f"{h}x{v}" for h, v in factors)
+
+    def planes(self) -> Float32:
+        """All components at full size.
+
+        Returns:
+            float32 [components, height, width], Y or Y, Cb, Cr, 0 … 255 but neither rounded nor clipped. Subsampled
+            components are interpolated linearly between sample centres, which for factors of 2 is the "fancy
+            upsampling" of libjpeg.
+        """
+        h_max, v_max = self.max_sampling
+        size = (self.height, self.width)
+        return np.stack([upsample(c.plane(), (v_max / c.sampling[1], h_max / c.sampling[0]), size) for c in self.components])
+
+    def tables(self) -> NDArray[np.uint16]:
+        """Quantization steps of luma and chroma, uint16 [2, 8, 8].
+
+        Chroma is Cb's (files whose Cb and Cr tables differ are rare); a gray file has 1 throughout.
+        """
+        luma = self.components[0].table
+        chroma = np.ones_like(luma) if self.gray else self.components[1].table
+        return np.stack([luma, chroma])
+
+
+def upsample(plane: Float32, factors: tuple[float, float], size: tuple[int, int]) -> Float32:
+    """Enlarge a subsampled plane, linearly between sample centres (edges repeated).
+
+    Args:
+        plane: [h, w].
+        factors: how many pixels of the result one sample covers, (vertical, horizontal).
+        size: (height, width) of the result.
+
+    Returns:
+        float32 [height, width].
+    """
+    for axis in (0, 1):
+        if factors[axis] != 1:
+            plane = _interpolate(plane, axis, factors[axis], size[axis])
+    return plane
+
+
+def _interpolate(plane: Float32, axis: int, factor: float, length: int) -> Float32:
+    last = plane.shape[axis] - 1
+    position = np.clip((np.arange(length) + 0.5) / factor - 0.5, 0, last)
+    low = position.astype(np.intp)
+    weight = (position - low).astype(np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
+    result: Float32 = plane.take(low, axis) * (1 - weight) + plane.take(np.minimum(low + 1, last), axis) * weight
+    return result
+
+
+def compress(image: NDArray[np.uint8], quality: int, subsampling: str = "4:2:0") -> bytes:
+    """Encode with libjpeg's scaled standard tables, baseline, as Pillow does.
+
+    Args:
+        image: uint8 [H, W] (one-component file) or [H, W, 3] RGB.
+        quality: quality factor, 1 … 100.
+        subsampling: one of SUBSAMPLINGS; ignored for gray.
+
+    Raises:
+        ValueError: unknown subsampling or a quality outside 1 … 100.
+    """
+    if not 1 <= quality <= 100:
+        raise ValueError(f"quality must be 1 … 100, not {quality}")
+    if subsampling not in SUBSAMPLINGS:
+        raise ValueError(f"subsampling must be one of {', '.join(SUBSAMPLINGS)}, not {subsampling!r}")
+    buffer = io.BytesIO()
+    if image.ndim == 2:
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    else:
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+    return buffer.getvalue()
+
+
+def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
+    """Parse a JPEG file.
+
+    Args:
+        data: the whole file.
+        max_pixels: refuse files whose header claims more.
+
+    Raises:
+        UnreadableError: empty, no JPEG, or damaged before anything can be shown.
+        UnsupportedError: lossless, arithmetic, hierarchical or 12-bit coding; neither gray nor YCbCr.
+        TooLargeError: more than max_pixels.
+    """
+    segments = _segments.walk(data)
+    frame = segments.frame
+    if frame.width * frame.height > max_pixels:
+        raise TooLargeError(f"the header claims {frame.width}×{frame.height} pixels, over the limit of {max_pixels / 1e6:.0f} megapixels")
+    coefficients, complaint = _read_coefficients(segments)
+    h_max, v_max = _max_factors(frame.sampling)
+    components = []
+    for values, table, (h, v) in zip(coefficients, segments.tables, frame.sampling, strict=True):
+        size = (-(-frame.height * v // v_max), -(-frame.width * h // h_max))
+        # A file that ends before a component's first scan may lack its table too; without coefficients any does.
+        steps = np.array(table or (1,) * 64, np.uint16).reshape(8, 8)
+        components.append(Component(values, steps, (h, v), size))
+    return JpegImage(
+        width=frame.width,
+        height=frame.height,
+        components=tuple(components),
+        progressive=frame.progressive,
+        damaged=segments.damaged or complaint,
+        metadata=Metadata(segments.exif, segments.icc_profile, _resolution(segments)),
+    )
+
+
+def _max_factors(sampling: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+    return max(h for h, _ in sampling), max(v for _, v in sampling)
+
+
+# libjpeg-turbo, as jpeglib brings it along. jpeglib's own Python layer is passed by: for every file that fails it would print to
+# stdout and leave a temporary file behind, and it decodes each file twice, the first time with a marker handler that never ends on some
+# hostile files. libjpeg-turbo rather than jpeglib's default of libjpeg 6b because it is the one that is fuzzed and maintained.
+_LIBJPEG = "cjpeglib_turbo210.*"
+
+
+@lru_cache(maxsize=1)
+def _libjpeg() -> ctypes.CDLL:
+    spec = importlib.util.find_spec("jpeglib")
+    folders = spec.submodule_search_locations if spec else None
+    found = [path for folder in folders or () for path in sorted(Path(folder, "cjpeglib").glob(_LIBJPEG)) if path.is_file()]
+    if not found:
+        raise DependencyError("this installation has no jpeglib with libjpeg-turbo; reinstall it with: pip install 'jpeglib>=1.0.2'")
+    library = ctypes.CDLL(str(found[0]))
+    library.read_jpeg_markers.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
+    # File, four component buffers (a null one is skipped), tables and their numbers (not asked for).
+    library.read_jpeg_dct.argtypes = [ctypes.c_char_p, *[ctypes.c_void_p] * 6]
+    return library
+
+
+def _read_coefficients(segments: _segments.Segments) -> tuple[list[NDArray[np.int16]], bool]:
+    """The components' coefficients, and whether libjpeg complained about the data."""
+    library = _libjpeg()
+    frame = segments.frame
+    h_max, v_max = _max_factors(frame.sampling)
+    # The very sizes to which libjpeg comes (T.81, A.1.1 and A.2.4); it writes into these buffers.
+    blocks = [(-(-frame.height * v // (8 * v_max)), -(-frame.width * h // (8 * h_max))) for h, v in frame.sampling]
+    coefficients = [np.zeros((rows, columns, 8, 8), np.int16) for rows, columns in blocks]
+    buffers = [c.ctypes.data for c in coefficients] + [None] * (4 - len(coefficients))
+    with tempfile.TemporaryDirectory(prefix="redecode-") as folder:
+        path = os.path.join(folder, "stripped.jpg")
+        Path(path).write_bytes(segments.stripped)
+        done, complained = _run(library, os.fsencode(path), buffers)
+    if not done:
+        raise UnreadableError("the file is damaged: its picture data cannot be decoded")
+    return coefficients, complained
+
+
+# libjpeg counts its warnings, but jpeglib does not hand the count out: what is left are the lines that it prints to the C library's
+# stderr. They are caught there, under one lock because the file descriptor belongs to the whole process.
+_STDERR = 2
+_STDERR_LOCK = threading.Lock()
+_COMPLAINT = re.compile(rb"(?:Corrupt JPEG data|Premature end of JPEG|Inconsistent progression|Invalid SOS parameters)[^\n]*\n")
+
+
+def _run(library: ctypes.CDLL, name: bytes, buffers: list[int | None]) -> tuple[bool, bool]:
+    """Fill the buffers; returns whether that succeeded, and whether libjpeg complained about the data."""
+    with _STDERR_LOCK, tempfile.TemporaryFile() as capture:
+        saved = os.dup(_STDERR)
+        os.dup2(capture.fileno(), _STDERR)
+        try:
+            # read_jpeg_dct must not meet a header that libjpeg refuses (it would close a file that it never opened); the other one may.
+            done = bool(
+                library.read_jpeg_markers(name, ctypes.create_string_buffer(1)) and library.read_jpeg_dct(name, *buffers, None, None)
+            )
+        finally:
+            os.dup2(saved, _STDERR)
+            os.close(saved)
+        capture.seek(0)
+        printed = capture.read()
+    others = _COMPLAINT.sub(b"", printed)
+    if done and others:
+        # Another thread wrote (a progress bar, say). After a failure it cannot be told from libjpeg's error message, and is lost.
+        os.write(_STDERR, others)
+    return done, others != printed
+
+
+def _resolution(segments: _segments.Segments) -> tuple[float, float] | None:
+    """Dots per inch (horizontal, vertical) by the JFIF header, else by EXIF."""
+    if segments.density is not None:
+        unit, horizontal, vertical = segments.density
+        scale = {1: 1.0, 2: 2.54}.get(unit)
+        if scale is not None and horizontal and vertical:
+            return horizontal * scale, vertical * scale
+    return _exif_resolution(segments.exif) if segments.exif else None
+
+
+def _exif_resolution(data: bytes) -> tuple[float, float] | None:
+    exif = Image.Exif()
+    try:
+        exif.load(data)
+        scale = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == 3 else 1.0
+        x, y = (float(exif[tag]) * scale for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution))
+    except Exception:  # Whatever Pillow meets in broken EXIF data: it is handed on as it is, and not worth failing for.
+        return None
+    return (x, y) if 0 < x < math.inf and 0 < y < math.inf else None

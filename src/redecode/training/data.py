@@ -1,0 +1,173 @@
+"""Training pairs: crops of photographs, compressed on the fly by the product's own JPEG path."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from .. import colour, jpeg
+from ..errors import DependencyError
+
+# Every VALIDATION_STRIDE-th training image, in the order of the sorted names, is held out for validation.
+VALIDATION_STRIDE = 25
+MCU = 16
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What a training run sees.
+
+    Attributes:
+        patch: side of a crop in pixels, a multiple of 16 so that crops keep the file's block grid.
+        batch: crops per step.
+        quality_low, quality_high: range of the quality factor, drawn log-uniformly (coarse quantization is where there is most
+            to restore, and where steps of the quality factor matter most).
+        gray: share of one-component files. Half of them are on the studio range (MATLAB's rgb2ycbcr), as the literature's
+            gray protocol has them.
+        subsampled: share of 4:2:0 among the colour files; the rest is 4:4:4 and 4:2:2, three to one.
+        downscale: share of crops taken from copies shrunk to 0.7, which hide what compression the photograph had itself.
+        late_share: last part of the run, 0 … 1, that sees larger crops: small ones teach faster, but all their pixels lie near a border.
+        late_patch, late_batch: of that part.
+    """
+
+    patch: int = 96
+    batch: int = 8
+    late_share: float = 0.0
+    late_patch: int = 128
+    late_batch: int = 2
+    quality_low: int = 5
+    quality_high: int = 95
+    gray: float = 0.25
+    subsampled: float = 0.7
+    downscale: float = 0.3
+
+
+Sample = dict[str, Tensor]
+
+
+def list_images(folder: Path, validation: bool) -> list[Path]:
+    """The photographs under a folder: all but the held-out ones, or just those.
+
+    Raises:
+        DependencyError: there are none.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
+    if not paths:
+        raise DependencyError(f"no photographs under {folder}; set REDECODE_DATA to the folder that holds train/")
+    return [p for i, p in enumerate(paths) if (i % VALIDATION_STRIDE == 0) == validation]
+
+
+def load(path: Path) -> NDArray[np.uint8]:
+    """Decode to uint8 [H, W, 3] RGB."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def make_sample(original: NDArray[np.uint8], quality: int, subsampling: str) -> Sample:
+    """Compress an original and read it back.
+
+    Args:
+        original: uint8 [H, W, 3] RGB, or [H, W] for a gray file; sides multiples of 16.
+        quality: quality factor.
+        subsampling: as :func:`redecode.jpeg.compress`; ignored for gray.
+
+    Returns:
+        `degraded` and `original`, float32 [3, H, W] on the networks' scale (zero chroma for gray), and `tables`, float32 [2, 8, 8].
+    """
+    image = jpeg.read(jpeg.compress(original, quality, subsampling))
+    return {
+        "degraded": to_network(image.planes()),
+        "original": to_network(colour.to_planes(original)),
+        "tables": torch.from_numpy(image.tables().astype(np.float32)),
+    }
+
+
+def to_network(planes: NDArray[np.float32]) -> Tensor:
+    """Planes 0 … 255, [1 or 3, H, W], to the networks' float32 [3, H, W]."""
+    scaled = torch.from_numpy((planes - 128) / np.float32(255))
+    if len(scaled) == 1:
+        scaled = torch.cat([scaled, torch.zeros_like(scaled).expand(2, -1, -1)])
+    return scaled
+
+
+class Crops(IterableDataset[Sample]):
+    """An endless stream of random crops; decoded photographs stay in memory.
+
+    Attributes:
+        patch: side of the crops; may be changed before a new iteration, up to the config's largest.
+    """
+
+    def __init__(self, folder: Path, config: DataConfig, seed: int) -> None:
+        self.config = config
+        self.seed = seed
+        self.patch = config.patch
+        largest = max(config.patch, config.late_patch) if config.late_share else config.patch
+        self.images: list[NDArray[np.uint8]] = []
+        self.shrunk: list[NDArray[np.uint8]] = []
+        for path in list_images(folder, validation=False):
+            image = load(path)
+            if min(image.shape[:2]) < largest:
+                continue
+            self.images.append(image)
+            size = (image.shape[1] * 7 // 10, image.shape[0] * 7 // 10)
+            if min(size) >= largest:
+                self.shrunk.append(np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)))
+
+    def __iter__(self) -> Iterator[Sample]:
+        info = torch.utils.data.get_worker_info()
+        generator = random.Random(f"{self.seed}/{info.id if info else 0}")
+        weights = {id(pool): [im.shape[0] * im.shape[1] for im in pool] for pool in (self.images, self.shrunk)}
+        while True:
+            pool = self.shrunk if generator.random() < self.config.downscale and self.shrunk else self.images
+            (image,) = generator.choices(pool, weights[id(pool)])
+            yield self._crop(image, generator)
+
+    def _crop(self, image: NDArray[np.uint8], generator: random.Random) -> Sample:
+        config, patch = self.config, self.patch
+        top = generator.randrange(image.shape[0] - patch + 1)
+        left = generator.randrange(image.shape[1] - patch + 1)
+        crop: NDArray[Any] = image[top : top + patch, left : left + patch]
+        # The eight symmetries of the square.
+        crop = np.rot90(crop, generator.randrange(4))
+        if generator.random() < 0.5:
+            crop = crop[:, ::-1]
+        crop = np.ascontiguousarray(crop)
+        span = np.log(config.quality_high / config.quality_low)
+        quality = round(config.quality_low * float(np.exp(span * generator.random())))
+        if generator.random() < config.gray:
+            studio = generator.random() < 0.5
+            luma = colour.studio_luma(crop) if studio else colour.to_uint8(colour.to_planes(crop)[0])
+            return make_sample(luma, quality, "4:4:4")
+        subsampling = "4:2:0" if generator.random() < config.subsampled else generator.choice(["4:4:4"] * 3 + ["4:2:2"])
+        return make_sample(crop, quality, subsampling)
+
+
+def validation_set(folder: Path, quality: int, subsampling: str | None, count: int, side: int) -> list[Sample]:
+    """Central crops of held-out photographs.
+
+    Args:
+        folder: the training photographs.
+        quality: quality factor.
+        subsampling: as :func:`make_sample`; None for gray files of studio-range luma.
+        count: how many.
+        side: of a crop, a multiple of 16.
+    """
+    samples: list[Sample] = []
+    for path in list_images(folder, validation=True):
+        image = load(path)
+        if min(image.shape[:2]) < side or len(samples) == count:
+            continue
+        top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+        crop = np.ascontiguousarray(image[top : top + side, left : left + side])
+        samples.append(make_sample(crop if subsampling else colour.studio_luma(crop), quality, subsampling or "4:4:4"))
+    return samples

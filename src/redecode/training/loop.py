@@ -1,0 +1,415 @@
+"""The training loops of Edge-CNN and Texture-GAN, on Lightning Fabric.
+
+A run writes into its output folder: `checkpoint.safetensors` (all that is needed to resume), `weights.safetensors` (the averaged weights with
+their record, to export or to start from), `curve.csv` and `curve.png` (the validation curve).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.utils.data import DataLoader
+
+from ..errors import DependencyError
+from . import losses
+from .data import Crops, Sample, validation_set
+from .muon import Muon
+from .networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator
+from .perceptual import Vgg
+from .recipe import Recipe, TextureLoss, as_table, data_folder
+from .recipe import read as read_recipe
+
+NetworkName = Literal["edge", "texture"]
+Report = Callable[[float, str], None]
+
+CHECKPOINT = "checkpoint.safetensors"
+WEIGHTS = "weights.safetensors"
+CHECKPOINT_SECONDS = 180
+# The curve's columns: mean gain over the plain decode in dB on held-out photographs; luma for gray files, RGB for colour.
+VALIDATION = {"gray QF 10": (10, None), "colour QF 10": (10, "4:2:0"), "gray QF 5": (5, None), "gray QF 40": (40, None)}
+VALIDATION_IMAGES = 24
+VALIDATION_SIDE = 192
+
+
+@dataclass
+class State:
+    """What changes in the course of a run, and what a checkpoint holds.
+
+    Attributes:
+        modules: "network", and "discriminator" for the GAN.
+        optimizers: those of each module, under the same name.
+        ema: the moving average of the network's weights.
+        step: optimizer steps done.
+        seconds: of training, without validation.
+        images: crops seen.
+    """
+
+    modules: dict[str, nn.Module]
+    optimizers: dict[str, list[Optimizer]]
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    step: int = 0
+    seconds: float = 0.0
+    images: int = 0
+
+
+Step = Callable[[Fabric, State, Sample], dict[str, Tensor]]
+
+
+def train(
+    network: NetworkName,
+    recipe: Path,
+    output: Path,
+    max_minutes: float | None = None,
+    resume: bool = False,
+    report: Report = lambda fraction, message: None,
+) -> None:
+    """Train a network by its recipe.
+
+    Args:
+        network: "edge" or "texture".
+        recipe: a TOML file, see :mod:`redecode.training.recipe`.
+        output: folder for checkpoints, weights and the curve; made where missing.
+        max_minutes: end after so many minutes of training in all (resumed time included), at the end of the learning rate's
+            schedule all the same: the cosine follows the time where that is ahead of the steps.
+        resume: go on from the folder's checkpoint.
+        report: called now and then with the share done and a line of text.
+
+    Raises:
+        DependencyError: data, weights or a checkpoint are missing.
+        ValueError: the recipe is faulty.
+    """
+    plan = read_recipe(recipe)
+    fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if torch.cuda.is_available() else "32-true")
+    fabric.seed_everything(plan.seed, verbose=False)
+    output.mkdir(parents=True, exist_ok=True)
+    state, step = _prepare(fabric, network, plan, recipe.parent)
+    if resume:
+        _load_checkpoint(output / CHECKPOINT, state)
+    photographs = data_folder() / "train"
+    report(_progress(plan, state, max_minutes), "reading the photographs")
+    crops = Crops(photographs, plan.data, plan.seed + state.step)
+    samples = _stream(fabric, crops, plan.data.batch)
+    validation = {
+        name: _collate(validation_set(photographs, quality, sampling, VALIDATION_IMAGES, VALIDATION_SIDE))
+        for name, (quality, sampling) in VALIDATION.items()
+    }
+    saved = time.monotonic()
+    while (progress := _progress(plan, state, max_minutes)) < 1:
+        if progress >= 1 - plan.data.late_share and crops.patch != plan.data.late_patch:
+            crops.patch = plan.data.late_patch
+            samples = _stream(fabric, crops, plan.data.late_batch)
+        began = time.monotonic()
+        _set_rates(plan, state, progress)
+        sample = next(samples)
+        terms = step(fabric, state, sample)
+        _update_ema(state, plan.schedule.ema)
+        state.step += 1
+        state.images += len(sample["tables"])
+        state.seconds += time.monotonic() - began
+        if state.step % 20 == 0:
+            report(progress, f"step {state.step}: " + ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items()))
+        if state.step % plan.schedule.validate_every == 0:
+            _log(output, state, _validate(fabric, network, plan.network, state, validation))
+        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            _save(output, network, plan, recipe, state)
+            saved = time.monotonic()
+    _log(output, state, _validate(fabric, network, plan.network, state, validation))
+    _save(output, network, plan, recipe, state)
+    report(1, f"{state.step} steps, {state.images} crops, {state.seconds / 60:.1f} minutes")
+
+
+def _prepare(fabric: Fabric, name: NetworkName, plan: Recipe, folder: Path) -> tuple[State, Step]:
+    network = make_network(name, plan.network)
+    if plan.start:
+        _start_from(folder / plan.start, network)
+    modules: dict[str, nn.Module] = {"network": network}
+    step: Step
+    if name == "edge":
+        step = _edge_step(plan)
+    else:
+        modules["discriminator"] = Discriminator(plan.texture.discriminator_width)
+        step = _texture_step(plan, *_feature_networks(fabric, plan.texture))
+    optimizers: dict[str, list[Optimizer]] = {}
+    for key, module in modules.items():
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        muon = plan.schedule.muon if key == "network" else 0.0
+        modules[key], *optimizers[key] = fabric.setup(module, *_optimizers(module, muon))
+    ema = {key: value.detach().clone() for key, value in network.state_dict().items()}
+    return State(modules, optimizers, ema), step
+
+
+def _optimizers(module: nn.Module, muon: float) -> list[Optimizer]:
+    """Adam, and Muon for the convolutions between the first and the last if it has a learning rate; rates are set at each step."""
+    hidden = {
+        name for name, p in module.named_parameters() if muon and p.ndim == 4 and not name.startswith(("trunk.stem", "edge.", "out."))
+    }
+    adam = Adam([p for name, p in module.named_parameters() if name not in hidden], betas=(0.9, 0.999))
+    return [adam, Muon(p for name, p in module.named_parameters() if name in hidden)] if hidden else [adam]
+
+
+def make_network(name: NetworkName, config: NetworkConfig) -> EdgeCNN | TextureGenerator:
+    """A network with fresh weights."""
+    return EdgeCNN(config) if name == "edge" else TextureGenerator(config)
+
+
+def _start_from(path: Path, network: EdgeCNN | TextureGenerator) -> None:
+    name, config, state = load_weights(path)
+    if isinstance(network, TextureGenerator) and name == "edge":
+        edge_cnn = EdgeCNN(config)
+        edge_cnn.load_state_dict(state)
+        network.start_from(edge_cnn)
+    else:
+        network.load_state_dict(state)
+
+
+def _feature_networks(fabric: Fabric, texture: TextureLoss) -> tuple[Vgg, Vgg]:
+    def path(name: str) -> Path | None:
+        return data_folder() / name if name else None
+
+    matching = Vgg(texture.matching_network, path(texture.matching_weights), texture.matching_layers)
+    perceptual = Vgg(texture.perceptual_network, path(texture.perceptual_weights), ["pool4"])
+    return fabric.to_device(matching), fabric.to_device(perceptual)
+
+
+def _edge_step(plan: Recipe) -> Step:
+    def step(fabric: Fabric, state: State, sample: Sample) -> dict[str, Tensor]:
+        original = losses.to_rgb(sample["original"])
+        planes, edge = state.modules["network"](sample["degraded"], sample["tables"])
+        mse = losses.mse(losses.to_rgb(planes), original)
+        edge_loss = losses.edge_fidelity(edge, losses.edge_map(original))
+        _descend(fabric, plan, state, "network", mse + plan.edge_weight * edge_loss)
+        return {"mse": mse.detach(), "edge": edge_loss.detach()}
+
+    return step
+
+
+def _texture_step(plan: Recipe, matching: Vgg, perceptual: Vgg) -> Step:
+    weights = plan.texture
+    # A patch is 16×16 pixels; each pooling before a layer halves it on that layer's grid.
+    patches = [16 >> (int(name[4]) - 1) for name in weights.matching_layers]
+
+    def step(fabric: Fabric, state: State, sample: Sample) -> dict[str, Tensor]:
+        discriminator = state.modules["discriminator"]
+        original = losses.to_rgb(sample["original"])
+        restored = losses.to_rgb(state.modules["network"](sample["degraded"], sample["tables"]))
+        with torch.no_grad():
+            matching_original = matching(original)
+            perceptual_original = perceptual(original)[0]
+        mse = losses.mse(restored, original)
+        percep = losses.perceptual(perceptual(restored)[0], perceptual_original)
+        tm = losses.texture_matching(matching(restored), matching_original, patches, weights.matching_layer_weights)
+        adversarial_weight = weights.adversarial if state.step >= weights.discriminator_warmup else 0.0
+        discriminator.requires_grad_(False)
+        adv = losses.adversarial(discriminator(restored))
+        discriminator.requires_grad_(True)
+        total = losses.texture(mse, percep, tm, adv, (weights.perceptual, weights.texture_matching, adversarial_weight))
+        _descend(fabric, plan, state, "network", total)
+        d = losses.discriminator(discriminator(original), discriminator(restored.detach()))
+        _descend(fabric, plan, state, "discriminator", d)
+        return {"mse": mse.detach(), "percep": percep.detach(), "tm": tm.detach(), "adv": adv.detach(), "D": d.detach()}
+
+    return step
+
+
+def _descend(fabric: Fabric, plan: Recipe, state: State, name: str, loss: Tensor) -> None:
+    for optimizer in state.optimizers[name]:
+        optimizer.zero_grad()
+    fabric.backward(loss)
+    if name == "network":
+        nn.utils.clip_grad_norm_(state.modules[name].parameters(), plan.schedule.clip)
+    for optimizer in state.optimizers[name]:
+        optimizer.step()
+
+
+def _progress(plan: Recipe, state: State, max_minutes: float | None) -> float:
+    steps = state.step / plan.schedule.steps
+    return max(steps, state.seconds / 60 / max_minutes) if max_minutes else steps
+
+
+def _set_rates(plan: Recipe, state: State, progress: float) -> None:
+    warm = min(1.0, (state.step + 1) / max(1, plan.schedule.warmup))
+    share = warm * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0))))
+    for name, optimizers in state.optimizers.items():
+        adam = plan.schedule.learning_rate if name == "network" else plan.texture.discriminator_learning_rate
+        for optimizer, peak in zip(optimizers, (adam, plan.schedule.muon), strict=False):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * share
+
+
+@torch.no_grad()
+def _update_ema(state: State, decay: float) -> None:
+    decay = min(decay, (1 + state.step) / (10 + state.step))
+    for name, value in _plain(state.modules["network"]).state_dict().items():
+        state.ema[name].lerp_(value, 1 - decay)
+
+
+def _plain(module: nn.Module) -> nn.Module:
+    """The module behind Fabric's wrapper, so that the names in checkpoints are the networks' own."""
+    return module.module if hasattr(module, "module") else module  # type: ignore[return-value]
+
+
+def _stream(fabric: Fabric, crops: Crops, batch: int) -> Iterator[Sample]:
+    workers = max(1, min(14, (os.cpu_count() or 1) - 1))
+    loader = DataLoader(crops, batch_size=batch, num_workers=workers, prefetch_factor=4, pin_memory=torch.cuda.is_available())
+    for sample in fabric.setup_dataloaders(loader):
+        sample["degraded"] = sample["degraded"].contiguous(memory_format=torch.channels_last)
+        yield sample
+
+
+def _collate(samples: list[Sample]) -> Sample:
+    if not samples:
+        raise DependencyError("no held-out photograph is large enough to validate on; REDECODE_DATA/train needs more photographs")
+    return {key: torch.stack([s[key] for s in samples]) for key in samples[0]}
+
+
+@torch.no_grad()
+def _validate(
+    fabric: Fabric, name: NetworkName, config: NetworkConfig, state: State, validation: dict[str, Sample]
+) -> dict[str, float]:
+    network = make_network(name, config)
+    network.load_state_dict(state.ema)
+    network = fabric.to_device(network.eval())
+    gains = {}
+    for column, samples in validation.items():
+        total = 0.0
+        count = len(samples["degraded"])
+        for i in range(count):
+            sample = fabric.to_device({key: value[i : i + 1] for key, value in samples.items()})
+            result = network(sample["degraded"], sample["tables"])
+            restored = result[0] if isinstance(result, tuple) else result
+            gray = column.startswith("gray")
+            total += _psnr(restored, sample["original"], gray) - _psnr(sample["degraded"], sample["original"], gray)
+        gains[column] = total / count
+    return gains
+
+
+def _psnr(planes: Tensor, original: Tensor, gray: bool) -> float:
+    if gray:
+        error = (planes[:, :1] - original[:, :1]).square().mean()
+    else:
+        error = (losses.to_rgb(planes).clamp(0, 1) - losses.to_rgb(original)).square().mean()
+    return -10 * math.log10(error.item())
+
+
+def _log(output: Path, state: State, gains: dict[str, float]) -> None:
+    path = output / "curve.csv"
+    fresh = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if fresh:
+            writer.writerow(["step", "images", "minutes", *gains])
+        writer.writerow([state.step, state.images, f"{state.seconds / 60:.2f}", *(f"{gain:.4f}" for gain in gains.values())])
+    _plot(path)
+
+
+def _plot(curve: Path) -> None:
+    from matplotlib.figure import Figure
+
+    with curve.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name in VALIDATION:
+        axes.plot([int(r["step"]) for r in rows], [float(r[name]) for r in rows], label=name)
+    axes.set(xlabel="step", ylabel="gain over the plain decode, dB", title="held-out training photographs")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(curve.with_suffix(".png"), dpi=100)
+
+
+def _save(output: Path, name: NetworkName, plan: Recipe, recipe: Path, state: State) -> None:
+    tensors = {f"ema.{key}": value for key, value in state.ema.items()}
+    for key, module in state.modules.items():
+        tensors |= {f"module.{key}.{entry}": value for entry, value in _plain(module).state_dict().items()}
+        for number, optimizer in enumerate(state.optimizers[key]):
+            for index, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{key}.{number}.{index}.{entry}": value for entry, value in moments.items()}
+    counters = {"step": state.step, "seconds": state.seconds, "images": state.images}
+    _write(output / CHECKPOINT, tensors, {"counters": json.dumps(counters)})
+    record = {
+        "network": name,
+        "config": as_table(plan)["network"],
+        "recipe": {"file": recipe.name, **as_table(plan)},
+        "training": {
+            "steps": state.step,
+            "images_seen": state.images,
+            "hours": round(state.seconds / 3600, 3),
+            "hardware": _hardware(),
+        },
+    }
+    _write(output / WEIGHTS, state.ema, {"record": json.dumps(record)})
+
+
+def _hardware() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} {platform.machine()} CPU cores, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    # Replaced whole: a run that is killed while it writes leaves the previous checkpoint.
+    temporary = path.with_suffix(".partial")
+    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
+    os.replace(temporary, path)
+
+
+def _load_checkpoint(path: Path, state: State) -> None:
+    if not path.exists():
+        raise DependencyError(f"there is no checkpoint {path} to resume from")
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+    state.ema = {key: value.to(state.ema[key].device) for key, value in under("ema.").items()}
+    for key, module in state.modules.items():
+        _plain(module).load_state_dict(under(f"module.{key}."))
+        for number, optimizer in enumerate(state.optimizers[key]):
+            moments: dict[int, dict[str, Tensor]] = {}
+            for entry, value in under(f"optimizer.{key}.{number}.").items():
+                index, _, moment = entry.partition(".")
+                moments.setdefault(int(index), {})[moment] = value
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    counters = json.loads(metadata["counters"])
+    state.step, state.seconds, state.images = counters["step"], counters["seconds"], counters["images"]
+
+
+def load_record(path: Path) -> dict[str, Any]:
+    """The record of a `weights.safetensors`: network, config, recipe and what was really run.
+
+    Raises:
+        DependencyError: the file is missing or was not written by a training run.
+    """
+    if not path.exists():
+        raise DependencyError(f"there are no weights at {path}")
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    if "record" not in metadata:
+        raise DependencyError(f"{path} was not written by redecode train")
+    return dict(json.loads(metadata["record"]))
+
+
+def load_weights(path: Path) -> tuple[NetworkName, NetworkConfig, dict[str, Tensor]]:
+    """Name, config and averaged weights of a `weights.safetensors`; raises as :func:`load_record`."""
+    record = load_record(path)
+    with safe_open(path, "pt") as file:
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
+    return record["network"], NetworkConfig(**record["config"]), state

@@ -1,0 +1,190 @@
+"""Edge-CNN (paper 3.1) and the Texture-GAN (paper 3.2), built from frozen configs that are stored with the weights.
+
+All image tensors are float32 [batch, 3, height, width], YCbCr planes as the JPEG has them, level-shifted and scaled to
+about [-0.5, 0.5] (sample / 255 - 128 / 255); gray files have zero chroma. The paper feeds RGB: the two differ by a linear
+map that the first convolution absorbs, and planes spare the decoder a conversion. `tables` is float32 [batch, 2, 8, 8],
+the quantization steps of luma and chroma.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+COLOURS = 3
+BLOCK = 8
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of an :class:`EdgeCNN` or a :class:`TextureGenerator`.
+
+    Attributes:
+        channels: feature maps per convolution.
+        blocks: residual blocks of two 3×3 convolutions.
+        unshuffle: the trunk works at 1/unshuffle of the resolution, behind a pixel-unshuffle.
+        conditioned: whether the quantization tables steer the network.
+    """
+
+    channels: int = 48
+    blocks: int = 8
+    unshuffle: int = 2
+    conditioned: bool = True
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a tile that its result depends on, for both networks: the radius of the receptive field."""
+        # Stem, two per block, the trunk's last, the merge and the output; the edge branch lies beside the merge.
+        convolutions = 2 * self.blocks + 5
+        return convolutions * self.unshuffle
+
+
+# Fig. 1's sizes are not in the paper's text: these are SRGAN's generator (64 maps, 16 blocks, stride 1), which the
+# paper follows for the discriminator, without batch normalisation, which harms restoration (EDSR).
+PAPER = NetworkConfig(channels=64, blocks=16, unshuffle=1, conditioned=False)
+
+
+def conv(inputs: int, outputs: int) -> nn.Conv2d:
+    """A 3×3 convolution of stride 1."""
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def zero_conv(inputs: int, outputs: int) -> nn.Conv2d:
+    """Like :func:`conv`, but zero: the output of a correction, so that training begins at the plain decode."""
+    layer = conv(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+class ResidualBlock(nn.Module):
+    """conv, ReLU, conv, skip."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = conv(channels, channels)
+        self.second = conv(channels, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, channels, h, w] to the same."""
+        correction: Tensor = self.second(F.relu(self.first(features)))
+        return features + correction
+
+
+class TableBias(nn.Module):
+    """Conditioning: a bias for every feature map and every position within the 8×8 block grid, from the tables.
+
+    Convolutions cannot see where blocks begin, and blind restorers must guess how coarse the quantization was; an
+    additive map that repeats with the grid tells both, costs nothing and leaves the trunk plain.
+    """
+
+    def __init__(self, channels: int, unshuffle: int) -> None:
+        super().__init__()
+        self.phase = BLOCK // unshuffle
+        self.mlp = nn.Sequential(nn.Linear(2 * BLOCK * BLOCK, 64), nn.ReLU(), nn.Linear(64, channels * self.phase**2))
+
+    def forward(self, tables: Tensor, height: int, width: int) -> Tensor:
+        """Tables [B, 2, 8, 8] to a bias [B, channels, height, width]; the sizes are multiples of the phase."""
+        # log of the steps, about [-1, 1]: quality factors are a multiplicative scale on the tables.
+        steps = torch.log(tables.flatten(1)) / 2.5 - 1
+        bias: Tensor = self.mlp(steps).view(len(tables), -1, self.phase, self.phase)
+        return bias.repeat(1, 1, height // self.phase, width // self.phase)
+
+
+class Trunk(nn.Module):
+    """The feature extraction stack that both networks share in form: pixels and tables to feature maps."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.unshuffle = config.unshuffle
+        self.stem = conv(COLOURS * config.unshuffle**2, config.channels)
+        self.bias = TableBias(config.channels, config.unshuffle) if config.conditioned else None
+        self.blocks = nn.Sequential(*(ResidualBlock(config.channels) for _ in range(config.blocks)))
+        self.last = conv(config.channels, config.channels)
+
+    def forward(self, planes: Tensor, tables: Tensor) -> Tensor:
+        """Returns [B, channels, height / unshuffle, width / unshuffle]."""
+        features: Tensor = self.stem(F.pixel_unshuffle(planes, self.unshuffle))
+        if self.bias is not None:
+            features = features + self.bias(tables, *features.shape[2:])
+        features = F.relu(features)
+        correction: Tensor = self.last(self.blocks(features))
+        return features + correction
+
+
+class EdgeCNN(nn.Module):
+    """The base fidelity layer L_B (paper 3.1): restores the planes and predicts the original's edges.
+
+    The features split into two branches, one for restoration and one for the edge map; both are merged for the result,
+    which is a correction added to the input.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        r2 = config.unshuffle**2
+        self.trunk = Trunk(config)
+        self.edge = conv(config.channels, r2)
+        self.merge = conv(config.channels + r2, config.channels)
+        self.out = zero_conv(config.channels, COLOURS * r2)
+
+    def forward(self, planes: Tensor, tables: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the restored planes, like the input, and the edge map [batch, 1, height, width] on the scale of the label."""
+        features = self.trunk(planes, tables)
+        edge = self.edge(features)
+        merged = F.relu(self.merge(torch.cat([features, edge], 1)))
+        r = self.config.unshuffle
+        return planes + F.pixel_shuffle(self.out(merged), r), F.pixel_shuffle(edge, r)
+
+
+class TextureGenerator(nn.Module):
+    """The generator of the texture layer L_T (paper 3.2): Edge-CNN without the edge branch."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = Trunk(config)
+        self.merge = conv(config.channels, config.channels)
+        self.out = zero_conv(config.channels, COLOURS * config.unshuffle**2)
+
+    def forward(self, planes: Tensor, tables: Tensor) -> Tensor:
+        """Returns the restored planes, like the input."""
+        merged = F.relu(self.merge(self.trunk(planes, tables)))
+        return planes + F.pixel_shuffle(self.out(merged), self.config.unshuffle)
+
+    def start_from(self, edge_cnn: EdgeCNN) -> None:
+        """Take over the weights of a trained Edge-CNN of the same config; the edge branch's share of the merge falls away."""
+        state = edge_cnn.state_dict()
+        own = {name: state[name] for name in self.state_dict()}
+        own["merge.weight"] = own["merge.weight"][:, : self.config.channels]
+        self.load_state_dict(own)
+
+
+class Discriminator(nn.Module):
+    """SRGAN's discriminator (Ledig et al. 2017, Fig. 4): eight 3×3 convolutions of 64 … 512 maps, LeakyReLU 0.2.
+
+    Without a fixed input size: the features are averaged over space before the dense layers, so that it trains on crops of any
+    size. Input is RGB in [0, 1]; the result is the logit of "original", [batch].
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [conv(COLOURS, width), nn.LeakyReLU(0.2)]
+        inputs = width
+        for outputs, stride in [(1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2)]:
+            layers += [
+                nn.Conv2d(inputs, outputs * width, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(outputs * width),
+                nn.LeakyReLU(0.2),
+            ]
+            inputs = outputs * width
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.Linear(inputs, 16 * width), nn.LeakyReLU(0.2), nn.Linear(16 * width, 1))
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """Returns the logits, [batch]."""
+        logits: Tensor = self.head(self.features(rgb * 2 - 1).mean((2, 3)))
+        return logits[:, 0]

@@ -1,0 +1,142 @@
+"""Recipes: one TOML file holds all that is needed to train a network again."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ..errors import DependencyError
+from .data import DataConfig
+from .networks import NetworkConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast.
+
+    Attributes:
+        steps: optimizer steps in all.
+        learning_rate: of Adam, at its peak; reached after `warmup` steps and lowered along a half cosine to a hundredth of it.
+        muon: peak learning rate of Muon, which then trains the convolutions between the first and the last; 0 leaves them to Adam,
+            as the paper has it.
+        warmup: steps of linear warm-up.
+        clip: largest norm of the gradient.
+        ema: decay of the weights' exponential moving average, which is what is validated and shipped.
+        validate_every: steps between two points of the validation curve.
+    """
+
+    steps: int
+    learning_rate: float = 1e-3
+    muon: float = 0.0
+    warmup: int = 100
+    clip: float = 0.1
+    ema: float = 0.999
+    validate_every: int = 500
+
+
+@dataclass(frozen=True)
+class TextureLoss:
+    """The weights of equations (4) and (8), and where the features come from.
+
+    The paper gives λ1 = λ2 = 1e-6 and λ3 = 1e-3 but neither the scale of the images nor of the features. Here images are on [0, 1] and
+    VGG sees them normalised by ImageNet's mean and deviation; λ are meant on that scale.
+
+    Attributes:
+        perceptual: λ1.
+        texture_matching: λ2.
+        adversarial: λ3.
+        matching_layers, matching_layer_weights: of equation (8).
+        perceptual_network, perceptual_weights: architecture and state-dict file of the pool4 features; a relative path starts at
+            REDECODE_DATA, an empty one means torchvision's download.
+        matching_network, matching_weights: the same for the texture matching features.
+        discriminator_width: maps of the discriminator's first layer, 64 in SRGAN.
+        discriminator_learning_rate: of Adam, constant share of the generator's schedule.
+        discriminator_warmup: steps during which the generator learns without equation (9).
+    """
+
+    perceptual: float = 1e-6
+    texture_matching: float = 1e-6
+    adversarial: float = 1e-3
+    matching_layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1")
+    matching_layer_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+    perceptual_network: str = "vgg19"
+    perceptual_weights: str = ""
+    matching_network: str = "vgg19"
+    matching_weights: str = ""
+    discriminator_width: int = 64
+    discriminator_learning_rate: float = 1e-4
+    discriminator_warmup: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that defines a training run.
+
+    Attributes:
+        schedule: see :class:`Schedule`.
+        network: see :class:`redecode.training.networks.NetworkConfig`.
+        data: see :class:`redecode.training.data.DataConfig`.
+        edge_weight: weight of equation (3) in equation (1); the paper has 1.
+        texture: for Texture-GAN.
+        start: a checkpoint to start from, relative to the recipe; empty begins anew.
+        seed: of the weights, the crops and the optimizer.
+    """
+
+    schedule: Schedule
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    edge_weight: float = 1.0
+    texture: TextureLoss = field(default_factory=TextureLoss)
+    start: str = ""
+    seed: int = 0
+
+
+def read(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        DependencyError: there is no such file.
+        ValueError: it is no TOML, or names something that a recipe does not have; the message says what.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DependencyError(f"there is no recipe {path}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: {error}") from None
+    recipe: Recipe = _build(Recipe, table, str(path))
+    return recipe
+
+
+def _build(kind: type[Any], table: dict[str, Any], where: str) -> Any:
+    known = get_type_hints(kind)
+    unknown = sorted(set(table) - {f.name for f in fields(kind)})
+    if unknown:
+        raise ValueError(f"{where}: unknown entry {unknown[0]!r}")
+    values = {}
+    for name, value in table.items():
+        if is_dataclass(known[name]):
+            value = _build(known[name], value, f"{where}, [{name}]")
+        values[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def as_table(recipe: Recipe) -> dict[str, Any]:
+    """The recipe with all its defaults, as nested dictionaries for the weights' record."""
+    return asdict(recipe)
+
+
+def data_folder() -> Path:
+    """Where data sets and published weights lie: REDECODE_DATA, or ../shared/data."""
+    return Path(os.environ.get("REDECODE_DATA", "../shared/data"))

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import redecode
+from redecode import decoder, jpeg, weights
+from redecode.decoder import Decoder
+
+
+@pytest.fixture(scope="module")
+def restorer() -> Decoder:
+    return Decoder("fast")
+
+
+@pytest.mark.parametrize("layer", weights.LAYERS)
+def test_records_tell_where_weights_come_from(layer: str) -> None:
+    record = weights.load(f"fast-{layer}").record
+    assert record["network"] == layer
+    assert record["halo"] % 2 == 0
+    assert record["training"]["images_seen"] > 0
+    assert {"recipe", "licence", "config", "parameters"} <= record.keys()
+
+
+def test_a_changed_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = weights.record
+    monkeypatch.setattr(weights, "record", lambda name: {**original(name), "sha256": "0" * 64})
+    with pytest.raises(redecode.DependencyError, match="record"):
+        weights.load("fast-edge")
+
+
+def test_unknown_preset() -> None:
+    with pytest.raises(ValueError, match="preset"):
+        Decoder("enormous")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 17), (50, 33), (112, 160)])
+@pytest.mark.parametrize("subsampling", [*jpeg.SUBSAMPLINGS, "gray"])
+def test_shapes(restorer: Decoder, photograph: np.ndarray, size: tuple[int, int], subsampling: str) -> None:
+    picture = np.ascontiguousarray(photograph[: size[0], : size[1]])
+    gray = subsampling == "gray"
+    data = jpeg.compress(picture[..., 0] if gray else picture, 15, "4:4:4" if gray else subsampling)
+    result = restorer.decode(data)
+    shape = size if gray else (*size, 3)
+    assert result.texture is not None
+    assert result.image.shape == result.base.shape == result.texture.shape == shape
+    assert result.mask.shape == size
+    assert result.image.dtype == np.uint8
+
+
+def test_texture_amount(restorer: Decoder, photograph: np.ndarray) -> None:
+    data = jpeg.compress(photograph, 10)
+    none = restorer.decode(data, texture=0)
+    full = restorer.decode(data, texture=1, project=False)
+    assert none.texture is None
+    np.testing.assert_array_equal(none.image, none.base)
+    outside = ~full.mask
+    np.testing.assert_array_equal(full.image[outside], full.base[outside])
+    assert full.texture is not None
+    np.testing.assert_array_equal(full.image[full.mask], full.texture[full.mask])
+    with pytest.raises(ValueError, match="texture"):
+        restorer.decode(data, texture=1.5)
+
+
+def test_tiled_equals_whole(restorer: Decoder, photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.tile(photograph, (3, 3, 1))
+    data = jpeg.compress(picture, 10)
+    whole = restorer.decode(data)
+    monkeypatch.setattr(decoder, "TILE", 208)
+    tiled = restorer.decode(data)
+    for name in ("image", "base", "texture"):
+        difference = getattr(whole, name).astype(int) - getattr(tiled, name)
+        assert np.abs(difference).max() <= 1, name
+
+
+def test_restores_better_than_the_plain_decode(restorer: Decoder, live1: list[np.ndarray]) -> None:
+    from redecode import colour
+
+    for original in live1[::7]:
+        data = jpeg.compress(original, 10)
+        plain = colour.to_uint8(colour.to_rgb(np.clip(jpeg.read(data).planes(), 0, 255)))
+        base = restorer.decode(data, texture=0).image
+
+        def error(image: np.ndarray, original: np.ndarray = original) -> float:
+            return float(np.mean((image.astype(float) - original) ** 2))
+
+        assert error(base) < error(plain) / 1.15  # 0.6 dB
+
+
+def test_the_result_agrees_with_the_file(restorer: Decoder, live1: list[np.ndarray]) -> None:
+    shares = [restorer.decode(jpeg.compress(original, 10)).consistency for original in live1[::4]]
+    assert np.mean(shares) >= 0.995
+
+
+def test_decode_takes_paths_and_bytes(tmp_path: Path, photograph: np.ndarray) -> None:
+    data = jpeg.compress(photograph, 10)
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(data)
+    np.testing.assert_array_equal(redecode.decode(path).image, redecode.decode(data).image)
+    with pytest.raises(redecode.UnreadableError):
+        redecode.decode(b"not a picture")
+
+
+def test_exports() -> None:
+    assert all(hasattr(redecode, name) for name in redecode.__all__)
+
+
+def test_the_engine_imports_no_torch() -> None:
+    code = "import redecode, sys; redecode.Decoder(); assert not {'torch', 'typer', 'rich', 'fastapi', 'ray'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)
