@@ -237,7 +237,16 @@ def test_broken_metadata_is_no_reason_to_fail() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\xff", b"GIF89a" * 20, b"\xff\xd8\xff", b"\xff\xd8\xff\xd9", bytes(1000), b"\xff\xd8\xff\xe0\x00\x00", b"\xff\xd8" + b"\xff" * 500],
+    [
+        b"",
+        b"\xff",
+        b"GIF89a" * 20,
+        b"\xff\xd8\xff",
+        b"\xff\xd8\xff\xd9",
+        bytes(1000),
+        b"\xff\xd8\xff\xe0\x00\x00",
+        b"\xff\xd8" + b"\xff" * 500,
+    ],
     ids=["empty", "one byte", "gif", "three bytes", "no picture", "zeros", "length 0", "fill bytes"],
 )
 def test_no_jpeg(data: bytes) -> None:
@@ -257,7 +266,7 @@ def test_every_truncation_of_the_header_is_unreadable() -> None:
 @pytest.mark.parametrize("marker", [0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7])
 def test_other_codings_are_refused_by_name(marker: int) -> None:
     data = encode(picture())
-    with pytest.raises(UnsupportedError, match="lossless|hierarchical|arithmetic|JPEG-LS"):
+    with pytest.raises(UnsupportedError, match=r"lossless|hierarchical|arithmetic|JPEG-LS"):
         jpeg.read(patched(data, segment(data, SOF0) + 1, marker))
 
 
@@ -426,11 +435,10 @@ def test_damaged_files_either_parse_or_raise_ours(seed: bytes, flips: list[tuple
         data[position % len(data)] = value
     try:
         image = jpeg.read(bytes(data[: int(len(data) * keep) + 1]), max_pixels=100_000)
-    except RedecodeError as error:
-        assert str(error)
-    else:
-        assert np.isfinite(image.planes()).all()
-        assert image.planes().shape[1:] == (image.height, image.width)
+    except RedecodeError:
+        return
+    assert np.isfinite(image.planes()).all()
+    assert image.planes().shape[1:] == (image.height, image.width)
 
 
 def test_compress_is_pillows_encoder() -> None:

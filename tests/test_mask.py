@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from scipy.special import erf
 
-from redecode.mask import orientation_diversity, region_mask
+from redecode.mask import THRESHOLD, orientation_diversity, region_mask
 
 
 def brute_force(luma: np.ndarray) -> np.ndarray:
@@ -29,14 +32,24 @@ def test_equals_the_definition() -> None:
     np.testing.assert_array_equal(orientation_diversity(luma), brute_force(luma))
 
 
-@pytest.mark.parametrize("degrees", [0, 17, 30, 45, 63, 90, 120, 150])
-def test_a_straight_step_edge_is_structured(degrees: float) -> None:
+def along_an_edge(degrees: float, profile: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The orientation diversity along a straight edge, away from the picture's border."""
     y, x = np.mgrid[:64, :64] - 31.5
     distance = x * np.cos(np.radians(degrees)) + y * np.sin(np.radians(degrees))
-    # A step as a camera gives it: one pixel wide.
-    luma = (60 + 140 * np.clip(distance + 0.5, 0, 1)).astype(np.float32)
-    along = np.abs(distance) < 1
-    assert orientation_diversity(luma)[along].max() <= 3
+    diversity = orientation_diversity((60 + 140 * profile(distance)).astype(np.float32))
+    inside = (np.abs(distance) < 1) & (np.abs(x) < 29) & (np.abs(y) < 29)
+    return diversity[inside]
+
+
+@pytest.mark.parametrize("degrees", range(0, 180, 5))
+def test_a_straight_step_edge_is_structured(degrees: float) -> None:
+    # A step as a sharp lens gives it: blurred by a Gaussian of 0.7 pixels.
+    assert along_an_edge(degrees, lambda d: 0.5 + 0.5 * erf(d / 0.7 / np.sqrt(2))).max() <= 3
+
+
+@pytest.mark.parametrize("degrees", range(0, 180, 5))
+def test_even_a_jagged_edge_is_no_texture(degrees: float) -> None:
+    assert along_an_edge(degrees, lambda d: np.clip(d + 0.5, 0, 1)).max() <= THRESHOLD
 
 
 def test_isotropic_noise_is_texture() -> None:

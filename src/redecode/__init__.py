@@ -8,9 +8,8 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
 
-from .decoder import Decoded, Decoder, Source
 from .errors import (
     DependencyError,
     OutputExistsError,
@@ -32,11 +31,27 @@ __all__ = [
     "decode",
 ]
 
-__version__ = _version("redecode")
+if TYPE_CHECKING:
+    from .decoder import Decoded, Decoder, Source
+
+
+def __getattr__(name: str) -> Any:
+    # The engine's libraries take longer to import than a command line takes to print its help: they come on first use.
+    if name in ("Decoded", "Decoder"):
+        from . import decoder
+
+        return getattr(decoder, name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("redecode")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @lru_cache(maxsize=2)
 def _decoder(preset: str) -> Decoder:
+    from .decoder import Decoder
+
     return Decoder(preset)
 
 

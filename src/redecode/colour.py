@@ -24,10 +24,12 @@ def to_rgb(planes: Float32) -> Float32:
         float32 [H, W, 3], or [H, W] for gray.
     """
     if len(planes) == 1:
-        return planes[0]
+        luma: Float32 = planes[0]
+        return luma
     centred = planes.copy()
     centred[1:] -= 128
-    return np.ascontiguousarray(np.tensordot(YCBCR_TO_RGB, centred, 1).transpose(1, 2, 0))
+    rgb: Float32 = np.tensordot(YCBCR_TO_RGB, centred, 1)
+    return np.ascontiguousarray(rgb.transpose(1, 2, 0))
 
 
 def to_planes(image: NDArray[np.floating] | NDArray[np.uint8]) -> Float32:
@@ -47,9 +49,33 @@ def to_planes(image: NDArray[np.floating] | NDArray[np.uint8]) -> Float32:
     return np.ascontiguousarray(planes)
 
 
+def into_gamut(planes: Float32) -> Float32:
+    """YCbCr planes to RGB in 0 … 255, at constant luma.
+
+    Clipping each channel would change the luma; drawing an impossible colour towards the gray of its luma does not.
+
+    Args:
+        planes: as :func:`to_rgb`.
+
+    Returns:
+        float32 [H, W, 3] or [H, W], 0 … 255.
+    """
+    rgb = to_rgb(planes)
+    if rgb.ndim == 2:
+        return np.clip(rgb, 0, 255)
+    outside = ((rgb < 0) | (rgb > 255)).any(2)
+    if outside.any():
+        luma = np.clip(planes[0][outside], 0, 255)[:, None]
+        chroma = rgb[outside] - planes[0][outside][:, None]
+        room = np.where(chroma > 0, 255 - luma, luma) / np.maximum(np.abs(chroma), np.float32(1e-6))
+        rgb[outside] = luma + chroma * np.minimum(room.min(1, keepdims=True), 1)
+    return rgb
+
+
 def to_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Round to the nearest integer and clip to 0 … 255; any shape."""
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return rounded
 
 
 def studio_luma(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -113,7 +113,7 @@ class Decoder:
         if image.gray:
             # The networks take three planes; a gray picture has no chroma.
             scaled = np.concatenate([scaled, np.zeros((2, *scaled.shape[1:]), np.float32)])
-        restored = tiling.run(network.bind(image.tables()), scaled, TILE, network.halo)[: len(planes)]
+        restored: Float32 = tiling.run(network.bind(image.tables()), scaled, TILE, network.halo)[: len(planes)]
         restored *= np.float32(255)
         restored += np.float32(128)
         return restored
@@ -137,7 +137,8 @@ class _Network:
 
         def restore(tile: Float32) -> Float32:
             result: list[Float32] = self._session.run(None, {"planes": tile[None], "tables": steps})
-            return result[0][0]
+            restored: Float32 = result[0][0]
+            return restored
 
         return restore
 

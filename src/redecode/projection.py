@@ -15,15 +15,16 @@ from .jpeg import Component, JpegImage
 
 Float32 = NDArray[np.float32]
 
-# The result is rounded to 8-bit RGB, and an encoder rounds again to 8-bit luma. Each sample errs by a standard deviation of about 0.29 and
-# 0.19; the orthonormal DCT keeps that scale, 0.35 per coefficient. Clamping this far (in units of coefficients) inside the cell's
-# border makes the rounded result fall into the same cell; steps too small for it keep the middle of their cell.
+# The result is rounded to 8-bit RGB, and an encoder rounds again to 8-bit luma. Each sample errs by a standard deviation of about 0.19
+# and 0.29; the orthonormal DCT keeps that scale, 0.35 per coefficient. Clamping this far (in units of coefficients) inside the cell's
+# border makes the rounded result fall into the same cell nearly always.
 MARGIN = 1.5
 # The margin never takes more than this share of a cell's half-width: small steps keep room around the middle.
 MAX_MARGIN_SHARE = 0.5
-# Clipping RGB to 0 … 255 leaves the set again; both sets are convex, and alternating between them converges. Few pixels are concerned, and
-# after three rounds hardly any remain.
-ROUNDS = 3
+# Luma blocks that rounding, clipping or the picture's border have driven out of their cells all the same are repaired, with a margin that
+# grows by this factor each time.
+REPAIRS = 6
+MARGIN_GROWTH = 1.5
 
 
 def project(planes: Float32, image: JpegImage, margin: float = MARGIN) -> Float32:
@@ -49,7 +50,9 @@ def project(planes: Float32, image: JpegImage, margin: float = MARGIN) -> Float3
 
 
 def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN) -> NDArray[np.uint8]:
-    """Project and convert to 8-bit pixels, so that these agree with the file.
+    """Project and convert to 8-bit pixels that encode to the file's luma coefficients again.
+
+    Colours outside the gamut are brought in at constant luma, and blocks that leave their cells by rounding are repaired.
 
     Args:
         planes: float32 [components, H, W], 0 … 255.
@@ -59,14 +62,32 @@ def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN) -> NDAr
     Returns:
         uint8 [H, W, 3] RGB, or [H, W] for a gray file.
     """
-    for _ in range(ROUNDS):
-        pixels = colour.to_rgb(project(planes, image, margin))
-        clipped = np.clip(pixels, 0, 255)
-        # Less than half a level is lost in rounding anyway.
-        if np.abs(clipped - pixels).max() < 0.5:
+    pixels = colour.to_uint8(colour.into_gamut(project(planes, image, margin)))
+    for _ in range(REPAIRS):
+        broken = ~consistent_blocks(pixels, image)
+        if not broken.any():
             break
-        planes = colour.to_planes(clipped)
-    return colour.to_uint8(clipped)
+        margin *= MARGIN_GROWTH
+        _repair(pixels, image, broken, margin)
+    return pixels
+
+
+def _repair(pixels: NDArray[np.uint8], image: JpegImage, broken: NDArray[np.bool_], margin: float) -> None:
+    """Project the luma of some blocks again, in place."""
+    luma = image.components[0]
+    rows, columns = np.nonzero(broken)
+    y = (rows[:, None] * dct.BLOCK + np.arange(dct.BLOCK)).clip(max=image.height - 1)[:, :, None]
+    x = (columns[:, None] * dct.BLOCK + np.arange(dct.BLOCK)).clip(max=image.width - 1)[:, None, :]
+    # Blocks side by side, as one strip; a partial block repeats its last pixels, and all repeats are written back alike.
+    blocks = pixels[y, x].astype(np.float32)
+    strip = np.concatenate(blocks, axis=1)
+    planes = colour.to_planes(strip)
+    samples = dct.to_blocks(planes[0] - np.float32(128))[0]
+    coefficients = dct.forward(samples)
+    target = _clamp(coefficients, luma.coefficients[broken], luma.table, margin)
+    planes[0] += np.concatenate(dct.inverse(target - coefficients), axis=1)
+    restored = colour.to_uint8(colour.into_gamut(planes))
+    pixels[y, x] = np.stack(np.split(restored, len(rows), axis=1))
 
 
 def _correction(plane: Float32, component: Component, factors: tuple[int, int], margin: float) -> Float32:
@@ -80,16 +101,16 @@ def _correction(plane: Float32, component: Component, factors: tuple[int, int], 
         # smallest is the same one for all pixels of a sample: that makes this the orthogonal projection.
         padded = padded.reshape(rows * dct.BLOCK, down, columns * dct.BLOCK, right).mean((1, 3))
     coefficients = dct.forward(dct.to_blocks(padded - np.float32(128)))
-    correction = dct.from_blocks(dct.inverse(_clamp(coefficients, component, margin) - coefficients))
+    correction = dct.from_blocks(dct.inverse(_clamp(coefficients, component.coefficients, component.table, margin) - coefficients))
     if factors != (1, 1):
         correction = correction.repeat(down, 0).repeat(right, 1)
     return correction[: plane.shape[0], : plane.shape[1]]
 
 
-def _clamp(coefficients: Float32, component: Component, margin: float) -> Float32:
-    half = component.table.astype(np.float32) / 2
-    half -= np.minimum(margin, MAX_MARGIN_SHARE * half)
-    centre = component.coefficients.astype(np.float32) * component.table
+def _clamp(coefficients: Float32, quantized: NDArray[np.int16], table: NDArray[np.uint16], margin: float) -> Float32:
+    half = table.astype(np.float32) / 2
+    half -= np.minimum(np.float32(margin), MAX_MARGIN_SHARE * half)
+    centre = quantized.astype(np.float32) * table
     return np.clip(coefficients, centre - half, centre + half)
 
 

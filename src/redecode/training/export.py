@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.export import Dim
 
 from .. import weights
+from ..tiling import ALIGNMENT
 from .loop import load_record, load_weights, make_network
 
 LICENCE = (
-    "The weights are released under the project's licence. They were trained on photographs whose own licences differ (BSDS500 and ImageNet: "
-    "research use; CID22: CC BY-SA 4.0; CLIC 2025: Unsplash licence; wallpapers: CC0, CC BY, CC BY-SA, GPL): whether that restricts "
-    "the use of weights is a question of your jurisdiction."
+    "The weights are released under the project's licence. They were trained on photographs whose own licences differ (BSDS500 and "
+    "ImageNet: research use; CID22: CC BY-SA 4.0; CLIC 2025: Unsplash licence; wallpapers: CC0, CC BY, CC BY-SA, GPL): whether that "
+    "restricts the use of weights is a question of your jurisdiction."
 )
 
 
@@ -53,20 +54,18 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
         raise ValueError(f"the checkpoint holds the {kind} network: its name must end in -{kind}")
     network = make_network(kind, config)
     network.load_state_dict(state)
-    # Any multiple of the grid serves: the sizes are dynamic in the file.
-    planes = torch.zeros(1, 3, 64, 80)
-    tables = torch.ones(1, 2, 8, 8)
-    buffer = io.BytesIO()
-    torch.onnx.export(
+    sizes = {2: ALIGNMENT * Dim("rows", min=1), 3: ALIGNMENT * Dim("columns", min=1)}
+    program = torch.onnx.export(
         _Planes(network).eval(),
-        (planes, tables),
-        buffer,  # type: ignore[arg-type]
+        (torch.zeros(1, 3, 64, 80), torch.ones(1, 2, 8, 8)),
         input_names=["planes", "tables"],
         output_names=["restored"],
-        dynamic_axes={"planes": {2: "height", 3: "width"}, "restored": {2: "height", 3: "width"}},
-        dynamo=False,
+        dynamic_shapes={"planes": sizes, "tables": {}},
+        dynamo=True,
+        verbose=False,
     )
-    onnx = buffer.getvalue()
+    assert program is not None  # None comes from the exporter that is not asked for here
+    onnx = program.model_proto.SerializeToString()
     folder = folder or Path(weights.__file__).parent
     path = folder / f"{name}.onnx"
     path.write_bytes(onnx)

@@ -1,7 +1,7 @@
 """The training loops of Edge-CNN and Texture-GAN, on Lightning Fabric.
 
-A run writes into its output folder: `checkpoint.safetensors` (all that is needed to resume), `weights.safetensors` (the averaged weights with
-their record, to export or to start from), `curve.csv` and `curve.png` (the validation curve).
+A run writes into its output folder: `checkpoint.safetensors` (all that is needed to resume), `weights.safetensors` (the averaged
+weights with their record, to export or to start from), `curve.csv` and `curve.png` (the validation curve).
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.utils.data import DataLoader
 
+from ..datasets import data_path
 from ..errors import DependencyError
 from . import losses
 from .data import Crops, Sample, validation_set
 from .muon import Muon
 from .networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator
 from .perceptual import Vgg
-from .recipe import Recipe, TextureLoss, as_table, data_folder
+from .recipe import Recipe, TextureLoss, as_table
 from .recipe import read as read_recipe
 
 NetworkName = Literal["edge", "texture"]
@@ -100,7 +101,7 @@ def train(
     state, step = _prepare(fabric, network, plan, recipe.parent)
     if resume:
         _load_checkpoint(output / CHECKPOINT, state)
-    photographs = data_folder() / "train"
+    photographs = data_path("train")
     report(_progress(plan, state, max_minutes), "reading the photographs")
     crops = Crops(photographs, plan.data, plan.seed + state.step)
     samples = _stream(fabric, crops, plan.data.batch)
@@ -179,11 +180,13 @@ def _start_from(path: Path, network: EdgeCNN | TextureGenerator) -> None:
 
 def _feature_networks(fabric: Fabric, texture: TextureLoss) -> tuple[Vgg, Vgg]:
     def path(name: str) -> Path | None:
-        return data_folder() / name if name else None
+        return data_path(*Path(name).parts) if name else None
 
     matching = Vgg(texture.matching_network, path(texture.matching_weights), texture.matching_layers)
     perceptual = Vgg(texture.perceptual_network, path(texture.perceptual_weights), ["pool4"])
-    return fabric.to_device(matching), fabric.to_device(perceptual)
+    fabric.to_device(matching)
+    fabric.to_device(perceptual)
+    return matching, perceptual
 
 
 def _edge_step(plan: Recipe) -> Step:
@@ -266,7 +269,8 @@ def _plain(module: nn.Module) -> nn.Module:
 def _stream(fabric: Fabric, crops: Crops, batch: int) -> Iterator[Sample]:
     workers = max(1, min(14, (os.cpu_count() or 1) - 1))
     loader = DataLoader(crops, batch_size=batch, num_workers=workers, prefetch_factor=4, pin_memory=torch.cuda.is_available())
-    for sample in fabric.setup_dataloaders(loader):
+    sample: Sample
+    for sample in fabric.setup_dataloaders(loader):  # type: ignore[assignment]
         sample["degraded"] = sample["degraded"].contiguous(memory_format=torch.channels_last)
         yield sample
 
@@ -283,7 +287,7 @@ def _validate(
 ) -> dict[str, float]:
     network = make_network(name, config)
     network.load_state_dict(state.ema)
-    network = fabric.to_device(network.eval())
+    fabric.to_device(network.eval())
     gains = {}
     for column, samples in validation.items():
         total = 0.0

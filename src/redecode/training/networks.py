@@ -90,7 +90,7 @@ class TableBias(nn.Module):
         """Tables [B, 2, 8, 8] to a bias [B, channels, height, width]; the sizes are multiples of the phase."""
         # log of the steps, about [-1, 1]: quality factors are a multiplicative scale on the tables.
         steps = torch.log(tables.flatten(1)) / 2.5 - 1
-        bias: Tensor = self.mlp(steps).view(len(tables), -1, self.phase, self.phase)
+        bias: Tensor = self.mlp(steps).view(tables.shape[0], -1, self.phase, self.phase)
         return bias.repeat(1, 1, height // self.phase, width // self.phase)
 
 

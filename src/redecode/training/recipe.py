@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -54,8 +53,8 @@ class TextureLoss:
         texture_matching: λ2.
         adversarial: λ3.
         matching_layers, matching_layer_weights: of equation (8).
-        perceptual_network, perceptual_weights: architecture and state-dict file of the pool4 features; a relative path starts at
-            REDECODE_DATA, an empty one means torchvision's download.
+        perceptual_network, perceptual_weights: architecture and state-dict file of the pool4 features; paths
+            are relative to REDECODE_DATA, an empty one means torchvision's download.
         matching_network, matching_weights: the same for the texture matching features.
         discriminator_width: maps of the discriminator's first layer, 64 in SRGAN.
         discriminator_learning_rate: of Adam, constant share of the generator's schedule.
@@ -136,7 +135,3 @@ def as_table(recipe: Recipe) -> dict[str, Any]:
     """The recipe with all its defaults, as nested dictionaries for the weights' record."""
     return asdict(recipe)
 
-
-def data_folder() -> Path:
-    """Where data sets and published weights lie: REDECODE_DATA, or ../shared/data."""
-    return Path(os.environ.get("REDECODE_DATA", "../shared/data"))

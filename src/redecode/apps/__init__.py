@@ -1,0 +1,1 @@
+"""What people run: the only place that prints, parses arguments and exits."""

@@ -1,0 +1,205 @@
+"""Results as the README's tables, with the paper's figures beside ours.
+
+Every table is of one set, one protocol and one quality factor, and every column of one metric: nothing is mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from . import SETS, benchmark
+from .benchmark import Result, Row
+
+BEGIN = "<!-- results:begin -->"
+END = "<!-- results:end -->"
+
+# The paper's figures are all for the gray protocol at this quality factor.
+PAPER_QUALITY = 10
+
+# The paper's Table 1: PSNR (dB), PSNR-B (dB), SSIM, measured with AR-CNN's code. That this means PSNR-B on whole blocks and
+# SSIM in the uniform 8×8 window is our finding: with these definitions our plain JPEG row on LIVE1 is the paper's.
+_TABLE_1_METRICS = ("psnr", "psnr_b_whole_blocks", "ssim_uniform")
+_TABLE_1 = {
+    "LIVE1": {
+        "JPEG": (27.77, 25.36, 0.791),
+        "AR-CNN": (28.97, 28.71, 0.822),
+        "L4": (29.08, 28.71, 0.824),
+        "CAS-CNN": (29.44, 29.19, 0.833),
+        "GAN (Galteri)": (27.29, 26.69, 0.773),
+        "EP-GAN": (28.80, 28.04, 0.823),
+        "L_B": (29.85, 29.43, 0.848),
+        "L_T": (28.73, 27.81, 0.822),
+        "Proposed": (29.41, 28.63, 0.842),
+    },
+    "BSDS500_val": {
+        "JPEG": (27.61, 24.98, 0.777),
+        "AR-CNN": (28.82, 28.49, 0.805),
+        "EP-GAN": (28.45, 27.59, 0.798),
+        "L_B": (29.42, 28.90, 0.829),
+        "L_T": (28.32, 27.22, 0.800),
+        "Proposed": (28.95, 28.00, 0.821),
+    },
+}
+# The paper's Table 2: E-PSNR (dB), with a detector that it does not describe.
+_TABLE_2 = {
+    "LIVE1": {"JPEG": 21.25, "AR-CNN": 21.88, "EP-GAN": 22.01, "Proposed": 22.22},
+    "BSDS500_val": {"JPEG": 20.91, "AR-CNN": 21.51, "EP-GAN": 21.48, "Proposed": 21.68},
+}
+
+_METHODS = {"jpeg": "JPEG", "base": "L_B", "texture": "L_T", "fused": "fused"}
+_SET_NAMES = {"BSDS500_val": "BSDS500 val"}
+
+_Figures = TypeVar("_Figures")
+
+
+@dataclass(frozen=True)
+class _Column:
+    metric: str
+    header: str
+    digits: int = 2
+
+
+_GRAY_COLUMNS = (
+    _Column("psnr", "PSNR"),
+    _Column("psnr_b_whole_blocks", "PSNR-B (whole blocks)"),
+    _Column("ssim_uniform", "SSIM (8×8 uniform)", 3),
+    _Column("psnr_b", "PSNR-B (whole image)"),
+    _Column("ssim_gaussian", "SSIM (11×11 Gaussian)", 3),
+    _Column("lpips", "LPIPS ↓", 3),
+    _Column("consistent", "blocks true to the file"),
+)
+_COLOUR_COLUMNS = (
+    _Column("psnr_rgb", "PSNR of RGB"),
+    _Column("psnr_y", "PSNR of Y"),
+    _Column("lpips", "LPIPS ↓", 3),
+    _Column("consistent", "blocks true to the file"),
+)
+
+
+def render(results: Sequence[Result]) -> str:
+    """All tables of some results as Markdown, padded so that they read well as plain text too.
+
+    Args:
+        results: in any order; those of one set, protocol, quality and limit share a table.
+
+    Returns:
+        Markdown, ending in a newline; empty without results.
+    """
+    groups: dict[tuple[bool, int, int, str, int], list[Result]] = {}
+    for result in results:
+        place = SETS.index(result.set_name) if result.set_name in SETS else len(SETS)
+        key = (result.protocol == "colour", result.quality, place, result.set_name, result.limit or 0)
+        groups.setdefault(key, []).append(result)
+    sections = []
+    for key in sorted(groups):
+        group = sorted(groups[key], key=lambda result: result.preset)
+        sections += [_gray_table(group), _edge_table(group)] if group[0].protocol == "gray" else [_colour_table(group)]
+    return "\n".join(sections)
+
+
+def update_readme(readme: Path, results_dir: Path) -> bool:
+    """Put the tables of all results on whole sets between the README's two markers.
+
+    Args:
+        readme: a text with the lines BEGIN and END.
+        results_dir: holds what benchmark.write wrote.
+
+    Returns:
+        whether the text changed.
+
+    Raises:
+        ValueError: the markers are missing.
+    """
+    old = readme.read_text(encoding="utf-8")
+    before, begin, rest = old.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{readme.name} has no lines {BEGIN} and {END} to put the tables between")
+    results = (benchmark.read(path) for path in sorted(results_dir.glob("*-qf*.json")))
+    tables = render([result for result in results if result.limit is None])
+    new = f"{before}{BEGIN}\n{tables}{END}{after}"
+    if new != old:
+        readme.write_text(new, encoding="utf-8")
+    return new != old
+
+
+def _gray_table(results: list[Result]) -> str:
+    first = results[0]
+    lines = []
+    for method, figures in _paper(_TABLE_1, first).items():
+        values = dict(zip(_TABLE_1_METRICS, figures, strict=True))
+        lines.append([f"{method} (paper)", *(_figure(values.get(c.metric), c) for c in _GRAY_COLUMNS)])
+    lines += _our_lines(results, _GRAY_COLUMNS)
+    title = f"**{_set_title(first)}, gray protocol, QF {first.quality}**: luma as a one-component JPEG, dB"
+    if _paper(_TABLE_1, first):
+        title += " (the paper's Table 1; where its JPEG row differs from ours, so does its protocol: compare gains over JPEG)"
+    return _section(title, ["", *(c.header for c in _GRAY_COLUMNS)], lines, results)
+
+
+def _edge_table(results: list[Result]) -> str:
+    first = results[0]
+    paper = _paper(_TABLE_2, first)
+    column = _Column("e_psnr", "E-PSNR (our detector)")
+    ours = _our_lines(results, (column,))
+    title = f"**{_set_title(first)}, gray protocol, QF {first.quality}**: E-PSNR, dB, over the edges alone"
+    if not paper:
+        return _section(title, ["", column.header], ours, results)
+    title += " (the paper's Table 2; its edge detector is not described, so ours is our own: compare within a column only)"
+    lines = [[f"{method} (paper)", f"{value:.2f}", "–"] for method, value in paper.items()]
+    lines += [[label, "–", value] for label, value in ours]
+    return _section(title, ["", "E-PSNR (the paper's detector)", column.header], lines, results)
+
+
+def _colour_table(results: list[Result]) -> str:
+    first = results[0]
+    title = f"**{_set_title(first)}, colour protocol, QF {first.quality}**: RGB as a 4:2:0 JPEG, dB; Y is full-range luma"
+    return _section(title, ["", *(c.header for c in _COLOUR_COLUMNS)], _our_lines(results, _COLOUR_COLUMNS), results)
+
+
+def _paper(table: dict[str, dict[str, _Figures]], result: Result) -> dict[str, _Figures]:
+    """The paper's rows that may stand beside a result: none unless it is of the same quality and of the whole set."""
+    comparable = result.quality == PAPER_QUALITY and result.limit is None
+    return table.get(result.set_name, {}) if comparable else {}
+
+
+def _our_lines(results: list[Result], columns: Iterable[_Column]) -> list[list[str]]:
+    columns = tuple(columns)
+    lines = []
+    for number, result in enumerate(results):
+        # Plain JPEG does not depend on the preset: once is enough.
+        rows = result.rows if number == 0 else [row for row in result.rows if row.method != "jpeg"]
+        lines += [[_label(result, row), *(_figure(row.means[c.metric], c) for c in columns)] for row in rows]
+    return lines
+
+
+def _label(result: Result, row: Row) -> str:
+    if row.method == "jpeg":
+        return "JPEG"
+    return f"{_METHODS[row.method]}, {result.preset}" + (", projected" if row.projected else "")
+
+
+def _figure(value: float | None, column: _Column) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2%}".replace("%", " %") if column.metric == "consistent" else f"{value:.{column.digits}f}"
+
+
+def _set_title(result: Result) -> str:
+    name = _SET_NAMES.get(result.set_name, result.set_name)
+    return f"{name} ({len(result.rows[0].images)} images)"
+
+
+def _section(title: str, header: list[str], lines: list[list[str]], results: list[Result]) -> str:
+    widths = [max(3, *(len(line[i]) for line in [header, *lines])) for i in range(len(header))]
+    # Names to the left, figures to the right.
+    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
+    cells = [header, rule, *lines]
+    table = [
+        "| " + " | ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]) + " |"
+        for line in cells
+    ]
+    commands = [f"With redecode {result.versions['redecode']}: `{result.command}`" for result in results]
+    return "\n".join([title, "", *table, "", "\n\n".join(commands), ""])
