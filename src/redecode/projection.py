@@ -52,7 +52,8 @@ def project(planes: Float32, image: JpegImage, margin: float = MARGIN) -> Float3
 def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN) -> NDArray[np.uint8]:
     """Project and convert to 8-bit pixels that encode to the file's luma coefficients again.
 
-    Colours outside the gamut are brought in at constant luma, and blocks that leave their cells by rounding are repaired.
+    Colours outside the gamut are clipped, which is the nearest there is. Where clipping or rounding drives the luma of a block out of its
+    cells, the block is repaired, and its impossible colours are brought in at constant luma instead.
 
     Args:
         planes: float32 [components, H, W], 0 … 255.
@@ -62,7 +63,7 @@ def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN) -> NDAr
     Returns:
         uint8 [H, W, 3] RGB, or [H, W] for a gray file.
     """
-    pixels = colour.to_uint8(colour.into_gamut(project(planes, image, margin)))
+    pixels = colour.to_uint8(colour.to_rgb(project(planes, image, margin)))
     for _ in range(REPAIRS):
         broken = ~consistent_blocks(pixels, image)
         if not broken.any():

@@ -47,13 +47,14 @@ _EPILOG = (
     "\b\nCommands, each with its own --help (a file of such a name is given as ./train):\n"
     "  redecode train   train a network by its recipe\n"
     "  redecode export  turn a checkpoint into the weights that the package ships\n"
-    "  redecode bench   measure quality on sets of originals"
+    "  redecode bench   measure quality on sets of originals\n"
+    "  redecode figure  draw details of restored pictures"
 )
 
 # Plain help: Typer's coloured one takes longer to import than everything else that --help needs.
 restore_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 command_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-COMMANDS = ("train", "export", "bench")
+COMMANDS = ("train", "export", "bench", "figure")
 
 
 class Layer(str, Enum):
@@ -270,6 +271,20 @@ def bench(
         readme = Path("README.md")
         if readme.is_file() and report.BEGIN in readme.read_text(encoding="utf-8") and report.update_readme(readme, results):
             _complain("updated README.md")
+
+
+@command_app.command()
+def figure(
+    qf: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality factor.")] = 10,
+    preset: Preset = weights.PRESETS[0],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG file to write.")] = Path("docs/details.png"),
+) -> None:
+    """Draw textured details, enlarged: JPEG, both layers, mask, result and original (as the paper's Fig. 2)."""
+    with _reported():
+        from ..evaluation import figure as figures
+
+        figures.details(_make_decoder(preset, None), qf).save(output)
+        _say(output)
 
 
 def _say(text: object) -> None:

@@ -37,9 +37,10 @@ class NetworkConfig:
     @property
     def halo(self) -> int:
         """Pixels around a tile that its result depends on, for both networks: the radius of the receptive field."""
-        # Stem, two per block, the trunk's last, the merge and the output; the edge branch lies beside the merge.
+        # Stem, two per block, the trunk's last, the edge branch, the merge and the output. Each reaches one cell of the trunk's grid, and a
+        # pixel's own cell reaches up to unshuffle - 1 pixels beyond it.
         convolutions = 2 * self.blocks + 5
-        return convolutions * self.unshuffle
+        return convolutions * self.unshuffle + self.unshuffle - 1
 
 
 # Fig. 1's sizes are not in the paper's text: these are SRGAN's generator (64 maps, 16 blocks, stride 1), which the

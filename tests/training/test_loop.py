@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("lightning_fabric")
+
+import onnxruntime  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from redecode import jpeg  # noqa: E402
+from redecode.errors import DependencyError  # noqa: E402
+from redecode.training import data, loop, losses, muon, perceptual, recipe  # noqa: E402
+from redecode.training.export import export  # noqa: E402
+from redecode.training.networks import EdgeCNN, NetworkConfig  # noqa: E402
+
+NETWORK = "[network]\nchannels = 8\nblocks = 1\n"
+DATA = "[data]\npatch = 32\nbatch = 2\nlate_share = 0.5\nlate_patch = 48\nlate_batch = 1\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "data"
+    (folder / "train").mkdir(parents=True)
+    large = np.tile(photograph, (2, 2, 1))
+    for i in range(4):
+        Image.fromarray(np.roll(large, 31 * i, 1)).save(folder / "train" / f"{i}.png")
+    monkeypatch.setenv("REDECODE_DATA", str(folder))
+    return folder
+
+
+def write_recipe(path: Path, steps: int, extra: str = "") -> Path:
+    schedule = f"[schedule]\nsteps = {steps}\nwarmup = 2\nvalidate_every = 4\nmuon = 0.01\nema = 0.9\n"
+    path.write_text(schedule + NETWORK + DATA + extra)
+    return path
+
+
+def test_edge_trains_resumes_and_exports(photographs: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    said: list[str] = []
+    loop.train("edge", write_recipe(tmp_path / "short.toml", 6), output, report=lambda fraction, text: said.append(text))
+    assert "6 steps" in said[-1]
+    loop.train("edge", write_recipe(tmp_path / "long.toml", 9), output, resume=True)
+    with (output / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [4, 6, 8, 9]
+    # Two crops a step in the first half of each run, one in the second.
+    assert int(rows[1]["images"]) == 3 * 2 + 3
+    assert (output / "curve.png").stat().st_size > 0
+
+    record = loop.load_record(output / loop.WEIGHTS)
+    assert record["training"]["steps"] == 9
+    assert record["recipe"]["schedule"]["muon"] == 0.01
+    onnx = export(output / loop.WEIGHTS, "tiny-edge", tmp_path)
+    name, config, state = loop.load_weights(output / loop.WEIGHTS)
+    assert name == "edge"
+    network = EdgeCNN(config)
+    network.load_state_dict(state)
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    for height, width in ((16, 16), (48, 80)):
+        planes, tables = torch.rand(1, 3, height, width) - 0.5, torch.full((1, 2, 8, 8), 33.0)
+        (ours,) = session.run(None, {"planes": planes.numpy(), "tables": tables.numpy()})
+        with torch.no_grad():
+            np.testing.assert_allclose(ours, network(planes, tables)[0], atol=1e-5)
+    with pytest.raises(ValueError, match="-edge"):
+        export(output / loop.WEIGHTS, "tiny-texture", tmp_path)
+
+
+def test_texture_trains_with_all_four_terms(photographs: Path, tmp_path: Path) -> None:
+    save_vgg(photographs / "vgg19.safetensors", "vgg19", 10)
+    save_vgg(photographs / "vgg16.safetensors", "vgg16", 21)
+    loop.train("edge", write_recipe(tmp_path / "edge.toml", 1), tmp_path / "edge")
+    texture = (
+        '[texture]\nmatching_weights = "vgg19.safetensors"\nperceptual_network = "vgg16"\nperceptual_weights = "vgg16.safetensors"\n'
+        "discriminator_width = 2\n"
+    )
+    path = write_recipe(tmp_path / "texture.toml", 20, texture)
+    path.write_text('start = "edge/weights.safetensors"\n' + path.read_text())
+    said: list[str] = []
+    loop.train("texture", path, tmp_path / "texture", report=lambda fraction, text: said.append(text))
+    assert all(term in said[-2] for term in ("mse", "percep", "tm", "adv", "D"))
+    name, _, state = loop.load_weights(tmp_path / "texture" / loop.WEIGHTS)
+    assert name == "texture"
+    assert all(value.isfinite().all() for value in state.values())
+    start = load_file(tmp_path / "edge" / loop.WEIGHTS)
+    assert not torch.equal(start["trunk.stem.weight"], state["trunk.stem.weight"])
+
+
+def save_vgg(path: Path, architecture: str, last: int) -> None:
+    """A VGG with random weights, cut after features.<last>."""
+    widths = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256)}
+    widths |= {12: (256, 256), 14: (256, 256), 17: (256, 512), 19: (512, 512), 21: (512, 512)} if architecture == "vgg16" else {}
+    state = {}
+    for index, (inputs, outputs) in widths.items():
+        if index <= last:
+            state[f"features.{index}.weight"] = torch.randn(outputs, inputs, 3, 3).half() / (3 * inputs**0.5)
+            state[f"features.{index}.bias"] = torch.zeros(outputs).half()
+    save_file(state, path)
+
+
+def test_vgg_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(DependencyError, match=r"missing\.safetensors"):
+        perceptual.Vgg("vgg19", tmp_path / "missing.safetensors", ["relu1_1"])
+    save_vgg(tmp_path / "short.safetensors", "vgg19", 5)
+    with pytest.raises(DependencyError, match=r"features\.7"):
+        perceptual.Vgg("vgg19", tmp_path / "short.safetensors", ["relu3_1"])
+
+
+def test_resuming_needs_a_checkpoint(photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(DependencyError, match="checkpoint"):
+        loop.train("edge", write_recipe(tmp_path / "r.toml", 1), tmp_path / "empty", resume=True)
+
+
+def test_a_batch_can_be_overfitted(photograph: np.ndarray) -> None:
+    torch.manual_seed(0)
+    sample = data.make_sample(np.ascontiguousarray(photograph[:64, :64]), 10, "4:2:0")
+    planes, original, tables = (sample[k][None] for k in ("degraded", "original", "tables"))
+    network = EdgeCNN(NetworkConfig(channels=16, blocks=2))
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    start = losses.mse(planes, original).item()
+    for _ in range(60):
+        loss = losses.mse(network(planes, tables)[0], original)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.8 * start
+
+
+def test_crops_are_reproducible_and_keep_the_block_grid(photographs: Path) -> None:
+    config = data.DataConfig(patch=32, batch=1, gray=0.5)
+    first, second = (iter(data.Crops(photographs / "train", config, seed=5)) for _ in range(2))
+    for _ in range(12):
+        a, b = next(first), next(second)
+        assert all(torch.equal(a[key], b[key]) for key in a)
+        assert a["degraded"].shape == a["original"].shape == (3, 32, 32)
+        # Every block of the crop is one block of the file: its luma has no energy beyond the quantized frequencies.
+        steps = a["tables"][0].numpy()
+        luma = a["degraded"][0].numpy() * 255
+        coefficients = jpeg.dct.forward(jpeg.dct.to_blocks(luma)) / steps
+        np.testing.assert_allclose(coefficients, np.rint(coefficients), atol=1e-2)
+
+
+def test_validation_images_are_never_trained_on(tmp_path: Path) -> None:
+    for i in range(60):
+        (tmp_path / f"{i:02}.png").touch()
+    train, held_out = (set(data.list_images(tmp_path, validation=v)) for v in (False, True))
+    assert not train & held_out
+    assert len(train | held_out) == 60
+    assert len(held_out) == 3
+    with pytest.raises(DependencyError, match="no photographs"):
+        data.list_images(tmp_path / "nowhere", validation=False)
+
+
+def test_recipes_in_the_project_are_sound() -> None:
+    folder = Path(__file__).parents[2] / "recipes"
+    for path in folder.glob("*.toml"):
+        plan = recipe.read(path)
+        assert plan.data.patch % data.MCU == 0, path.name
+        assert plan.data.late_patch % data.MCU == 0, path.name
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [("steps = ", "recipe"), ("[schedule]\nsteps = 1\nspeed = 2", "speed"), ("[schedule]\nwarmup = 1", "steps"), ("seed = 1", "schedule")],
+)
+def test_faulty_recipes(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=complaint):
+        recipe.read(path)
+
+
+def test_muon_brings_singular_values_near_one() -> None:
+    torch.manual_seed(0)
+    for shape in ((16, 40), (40, 16)):
+        values = torch.linalg.svdvals(muon.orthogonalize(torch.randn(shape)))
+        assert values.min() > 0.5
+        assert values.max() < 1.4
