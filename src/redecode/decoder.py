@@ -30,17 +30,29 @@ class Decoded:
 
     Attributes:
         image: the result, uint8 [H, W, 3] RGB, or [H, W] for a gray file.
-        base: the fidelity layer L_B, likewise.
-        texture: the texture layer L_T, likewise; None where the texture amount is 0 and it was not computed.
         mask: bool [H, W], where texture may replace fidelity.
         jpeg: the file as parsed, with its metadata.
+        base_planes: the fidelity layer L_B as the network gives it, float32 [components, H, W], planes 0 … 255.
+        texture_planes: the texture layer L_T, likewise; None where the texture amount is 0 and it was not computed.
+        projected: whether image, base and texture are projected onto the file's quantization cells.
     """
 
     image: Pixels
-    base: Pixels
-    texture: Pixels | None
     mask: NDArray[np.bool_]
     jpeg: JpegImage
+    base_planes: Float32
+    texture_planes: Float32 | None
+    projected: bool
+
+    @cached_property
+    def base(self) -> Pixels:
+        """The fidelity layer L_B as pixels, like `image`."""
+        return to_pixels(self.base_planes, self.jpeg, self.projected)
+
+    @cached_property
+    def texture(self) -> Pixels | None:
+        """The texture layer L_T as pixels, like `image`; None where it was not computed."""
+        return None if self.texture_planes is None else to_pixels(self.texture_planes, self.jpeg, self.projected)
 
     @cached_property
     def consistency(self) -> float:
@@ -83,12 +95,9 @@ class Decoder:
         image = source if isinstance(source, JpegImage) else jpeg.read(_bytes(source))
         base = self.base_layer(image)
         mask = region_mask(orientation_diversity(base[0]))
-        base_pixels = to_pixels(base, image, project)
-        if texture == 0:
-            return Decoded(base_pixels, base_pixels, None, mask, image)
-        layer = self.texture_layer(image)
-        fused = to_pixels(fuse(base, layer, mask, texture), image, project)
-        return Decoded(fused, base_pixels, to_pixels(layer, image, project), mask, image)
+        layer = self.texture_layer(image) if texture else None
+        fused = base if layer is None else fuse(base, layer, mask, texture)
+        return Decoded(to_pixels(fused, image, project), mask, image, base, layer, project)
 
     def base_layer(self, image: JpegImage) -> Float32:
         """L_B of a parsed file: float32 [components, H, W], planes 0 … 255, neither projected nor rounded."""

@@ -28,7 +28,7 @@ class Stub:
         self.calls: list[tuple[float, bool]] = []
 
     def decode(self, image: jpeg.JpegImage, texture: float = 1.0, project: bool = True) -> object:
-        from redecode.colour import to_rgb, to_uint8
+        from redecode.colour import to_planes, to_rgb, to_uint8
         from redecode.decoder import Decoded
 
         self.calls.append((texture, project))
@@ -37,8 +37,8 @@ class Stub:
         mask = np.zeros(picture.shape[:2], bool)
         mask[::2] = True
         if texture == 0:
-            return Decoded(base, base, None, mask, image)
-        return Decoded(picture, base, picture // 4, mask, image)
+            return Decoded(base, mask, image, to_planes(base), None, projected=False)
+        return Decoded(picture, mask, image, to_planes(base), to_planes(picture // 4), projected=False)
 
 
 @pytest.fixture
@@ -309,7 +309,9 @@ def test_bench(run, stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     import redecode.evaluation  # noqa: F401 - the parent of the modules that are replaced
 
     monkeypatch.chdir(tmp_path)
-    Path("README.md").write_text("table")
+    Path("README.md").write_text("begin")
+    for name in ("LIVE1", "BSDS500_val"):
+        Path("eval", name).mkdir(parents=True)
     seen = []
 
     def measure(decoder: object, folder: Path, name: str, quality: int, protocol: str, limit: int | None, progress) -> str:
@@ -318,14 +320,14 @@ def test_bench(run, stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         return name
 
     module(monkeypatch, "redecode.evaluation.benchmark", run=measure, write=lambda result, folder: folder / f"{result}.json")
-    module(monkeypatch, "redecode.evaluation.report", render=" and ".join, update_readme=lambda readme, results: True)
+    module(monkeypatch, "redecode.evaluation.report", BEGIN="begin", render=" and ".join, update_readme=lambda readme, results: True)
     monkeypatch.setenv("REDECODE_DATA", str(tmp_path))
     code, out, err = run("bench", "--qf", 20, "--protocol", "colour", "--limit", 3)
     assert (code, out) == (0, "LIVE1 and BSDS500_val\n")
     assert "updated README.md" in err
     assert seen == [(tmp_path / "eval" / name, name, 20, "colour", 3) for name in ("LIVE1", "BSDS500_val")]
-    monkeypatch.delenv("REDECODE_DATA")
-    assert run("bench") == (2, "", "redecode: no pictures to measure on: give --data FOLDER, or set REDECODE_DATA\n")
+    monkeypatch.setenv("REDECODE_DATA", "nowhere")
+    assert run("bench") == (2, "", "redecode: eval/LIVE1 is not in nowhere; set REDECODE_DATA to the data folder\n")
 
 
 def test_a_bar_for_several_files_goes_to_the_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
