@@ -92,6 +92,7 @@ def test_texture_trains_with_all_four_terms(photographs: Path, tmp_path: Path) -
     name, _, state = loop.load_weights(tmp_path / "texture" / loop.WEIGHTS)
     assert name == "texture"
     assert all(value.isfinite().all() for value in state.values())
+    assert loop.load_record(tmp_path / "texture" / loop.WEIGHTS)["start"]["training"]["steps"] == 1
     start = load_file(tmp_path / "edge" / loop.WEIGHTS)
     assert not torch.equal(start["trunk.stem.weight"], state["trunk.stem.weight"])
 

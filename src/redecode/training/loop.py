@@ -195,7 +195,8 @@ def _edge_step(plan: Recipe) -> Step:
         planes, edge = state.modules["network"](sample["degraded"], sample["tables"])
         mse = losses.mse(losses.to_rgb(planes), original)
         edge_loss = losses.edge_fidelity(edge, losses.edge_map(original))
-        _descend(fabric, plan, state, "network", mse + plan.edge_weight * edge_loss)
+        fidelity = losses.log_mse(losses.to_rgb(planes), original) if plan.logarithmic else mse
+        _descend(fabric, plan, state, "network", fidelity + plan.edge_weight * edge_loss)
         return {"mse": mse.detach(), "edge": edge_loss.detach()}
 
     return step
@@ -356,6 +357,9 @@ def _save(output: Path, name: NetworkName, plan: Recipe, recipe: Path, state: St
             "hardware": _hardware(),
         },
     }
+    if plan.start:
+        # A network trained in stages carries the record of every stage.
+        record["start"] = load_record(recipe.parent / plan.start)
     _write(output / WEIGHTS, state.ema, {"record": json.dumps(record)})
 
 
