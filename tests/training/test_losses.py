@@ -27,12 +27,6 @@ def test_equation_2(pair: tuple[np.ndarray, np.ndarray]) -> None:
     assert losses.mse(tensor(a), tensor(b)).item() == pytest.approx(np.mean(per_image))
 
 
-def test_logarithm_of_equation_2(pair: tuple[np.ndarray, np.ndarray]) -> None:
-    a, b = pair
-    expected = np.mean([np.log(np.mean((x - y) ** 2) + 1e-5) for x, y in zip(a, b, strict=True)])
-    assert losses.log_mse(tensor(a), tensor(b)).item() == pytest.approx(expected)
-
-
 def test_equation_3_and_1(pair: tuple[np.ndarray, np.ndarray]) -> None:
     a, b = pair
     ea, eb = a[:, :1], b[:, :1]

@@ -195,8 +195,7 @@ def _edge_step(plan: Recipe) -> Step:
         planes, edge = state.modules["network"](sample["degraded"], sample["tables"])
         mse = losses.mse(losses.to_rgb(planes), original)
         edge_loss = losses.edge_fidelity(edge, losses.edge_map(original))
-        fidelity = losses.log_mse(losses.to_rgb(planes), original) if plan.logarithmic else mse
-        _descend(fabric, plan, state, "network", fidelity + plan.edge_weight * edge_loss)
+        _descend(fabric, plan, state, "network", mse + plan.edge_weight * edge_loss)
         return {"mse": mse.detach(), "edge": edge_loss.detach()}
 
     return step

@@ -31,15 +31,6 @@ def mse(restored: Tensor, original: Tensor) -> Tensor:
     return F.mse_loss(restored, original)
 
 
-def log_mse(restored: Tensor, original: Tensor, floor: float = 1e-5) -> Tensor:
-    """The logarithm of equation (2) for each image, averaged; ours.
-
-    What benchmarks average is dB, and what eyes see in a flat sky is little in squares: the logarithm counts a smooth crop and a rough one alike.
-    `floor` (50 dB) keeps crops that are as good as perfect from taking over.
-    """
-    return torch.log((restored - original).square().mean((1, 2, 3)) + floor).mean()
-
-
 def edge_fidelity(edge: Tensor, edge_label: Tensor) -> Tensor:
     """Equation (3): L_Edge = ‖Î_E − I_E‖² / (W H), edge maps [B, 1, H, W]."""
     return F.mse_loss(edge, edge_label)
