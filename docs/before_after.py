@@ -8,5 +8,5 @@ from redecode.evaluation.figure import before_after
 HERE = Path(__file__).parent
 
 if __name__ == "__main__":
-    picture = before_after(Decoder(), HERE.parent / "examples" / "buildings-q5.jpg", (40, 250, 150, 120))
+    picture = before_after(Decoder(), HERE.parent / "examples" / "parrots-q10.jpg", (430, 110, 150, 120))
     picture.save(HERE / "before-after.png")
