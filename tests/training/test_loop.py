@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from redecode import jpeg  # noqa: E402
 from redecode.errors import DependencyError  # noqa: E402
+from redecode.tiling import ALIGNMENT  # noqa: E402
 from redecode.training import data, loop, losses, muon, perceptual, recipe  # noqa: E402
 from redecode.training.export import export  # noqa: E402
 from redecode.training.networks import EdgeCNN, NetworkConfig  # noqa: E402
@@ -166,8 +167,8 @@ def test_recipes_in_the_project_are_sound() -> None:
     folder = Path(__file__).parents[2] / "recipes"
     for path in folder.glob("*.toml"):
         plan = recipe.read(path)
-        assert plan.data.patch % data.MCU == 0, path.name
-        assert plan.data.late_patch % data.MCU == 0, path.name
+        assert plan.data.patch % ALIGNMENT == 0, path.name
+        assert plan.data.late_patch % ALIGNMENT == 0, path.name
 
 
 @pytest.mark.parametrize(

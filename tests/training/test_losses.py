@@ -32,8 +32,9 @@ def test_equation_3_and_1(pair: tuple[np.ndarray, np.ndarray]) -> None:
     ea, eb = a[:, :1], b[:, :1]
     edge = np.mean([np.sum((x - y) ** 2) / (20 * 12) for x, y in zip(ea, eb, strict=True)])
     assert losses.edge_fidelity(tensor(ea), tensor(eb)).item() == pytest.approx(edge)
-    base = losses.base(tensor(a), tensor(b), tensor(ea), tensor(eb)).item()
-    assert base == pytest.approx(np.mean((a - b) ** 2) + edge)
+    terms = losses.mse(tensor(a), tensor(b)), losses.edge_fidelity(tensor(ea), tensor(eb))
+    assert losses.base(*terms).item() == pytest.approx(np.mean((a - b) ** 2) + edge)
+    assert losses.base(*terms, weight=0.1).item() == pytest.approx(np.mean((a - b) ** 2) + 0.1 * edge)
 
 
 def test_equation_4() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from redecode.training.networks import PAPER, Discriminator, EdgeCNN, NetworkConfig, TextureGenerator  # noqa: E402
+from redecode.training.networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator  # noqa: E402
 
 SMALL = NetworkConfig(channels=8, blocks=2)
 
@@ -71,8 +71,7 @@ def test_tables_and_block_positions_matter() -> None:
     assert not torch.allclose(result[..., 24:32, 24:32], result[..., 26:34, 26:34], atol=1e-4)
 
 
-def test_the_paper_preset_knows_no_tables() -> None:
-    assert not PAPER.conditioned
+def test_unconditioned_networks_know_no_tables() -> None:
     network = EdgeCNN(NetworkConfig(channels=8, blocks=1, unshuffle=1, conditioned=False))
     randomize(network)
     planes, tables = inputs()

@@ -20,7 +20,6 @@ from ..errors import DependencyError
 
 # Every VALIDATION_STRIDE-th training image, in the order of the sorted names, is held out for validation.
 VALIDATION_STRIDE = 25
-MCU = 16
 
 
 @dataclass(frozen=True)

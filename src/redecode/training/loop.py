@@ -195,7 +195,7 @@ def _edge_step(plan: Recipe) -> Step:
         planes, edge = state.modules["network"](sample["degraded"], sample["tables"])
         mse = losses.mse(losses.to_rgb(planes), original)
         edge_loss = losses.edge_fidelity(edge, losses.edge_map(original))
-        _descend(fabric, plan, state, "network", mse + plan.edge_weight * edge_loss)
+        _descend(fabric, plan, state, "network", losses.base(mse, edge_loss, plan.edge_weight))
         return {"mse": mse.detach(), "edge": edge_loss.detach()}
 
     return step

@@ -21,9 +21,9 @@ def to_rgb(planes: Tensor) -> Tensor:
     return torch.einsum("rc,bchw->brhw", planes.new_tensor(_RGB), planes) + 128 / 255
 
 
-def base(restored: Tensor, original: Tensor, edge: Tensor, edge_label: Tensor) -> Tensor:
-    """Equation (1): L_Base = L_MSE + L_Edge."""
-    return mse(restored, original) + edge_fidelity(edge, edge_label)
+def base(mse: Tensor, edge: Tensor, weight: float = 1.0) -> Tensor:
+    """Equation (1): L_Base = L_MSE + weight · L_Edge; the paper's weight is 1."""
+    return mse + weight * edge
 
 
 def mse(restored: Tensor, original: Tensor) -> Tensor:

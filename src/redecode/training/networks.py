@@ -27,6 +27,9 @@ class NetworkConfig:
         blocks: residual blocks of two 3×3 convolutions.
         unshuffle: the trunk works at 1/unshuffle of the resolution, behind a pixel-unshuffle.
         conditioned: whether the quantization tables steer the network.
+
+    The paper's sizes (its Fig. 1 is not in its text) are taken to be SRGAN's generator, which the paper follows for the discriminator: 64
+    maps, 16 blocks, full resolution, no conditioning, see recipes/paper-edge.toml; without batch normalisation, which harms restoration.
     """
 
     channels: int = 48
@@ -41,11 +44,6 @@ class NetworkConfig:
         # pixel's own cell reaches up to unshuffle - 1 pixels beyond it.
         convolutions = 2 * self.blocks + 5
         return convolutions * self.unshuffle + self.unshuffle - 1
-
-
-# Fig. 1's sizes are not in the paper's text: these are SRGAN's generator (64 maps, 16 blocks, stride 1), which the
-# paper follows for the discriminator, without batch normalisation, which harms restoration (EDSR).
-PAPER = NetworkConfig(channels=64, blocks=16, unshuffle=1, conditioned=False)
 
 
 def conv(inputs: int, outputs: int) -> nn.Conv2d:
