@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import redecode
 from redecode import decoder, jpeg, weights
@@ -112,3 +115,67 @@ def test_exports() -> None:
 def test_the_engine_imports_no_torch() -> None:
     code = "import redecode, sys; redecode.Decoder(); assert not {'torch', 'typer', 'rich', 'fastapi', 'ray'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("model", ["RGB", "CMYK", "YCCK"])
+def test_colour_models(restorer: Decoder, photograph: np.ndarray, model: str) -> None:
+    """Whatever the file's colour model, the plain decode is Pillow's, the result is near it and true to the file."""
+    data = encoded(photograph, model)
+    picture = decoder.read(data)
+    plain = decoder.to_pixels(np.clip(picture.planes(), 0, 255), picture, project=False)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == ("RGB" if model == "RGB" else "CMYK")
+        assert np.abs(plain.astype(int) - np.asarray(image)).max() <= 2
+    result = restorer.decode(picture)
+    assert result.image.shape == plain.shape
+    assert np.abs(result.image.astype(float) - plain).mean() < 8
+    assert result.consistency is not None
+    assert result.consistency > 0.99
+
+
+def encoded(photograph: np.ndarray, model: str) -> bytes:
+    buffer = io.BytesIO()
+    if model == "RGB":
+        Image.fromarray(photograph).save(buffer, "JPEG", quality=40, keep_rgb=True)
+        return buffer.getvalue()
+    inks = np.dstack([255 - photograph, photograph[..., 0] // 3])
+    Image.fromarray(inks, "CMYK").save(buffer, "JPEG", quality=40)
+    data = buffer.getvalue()
+    adobe = data.index(b"Adobe")
+    return data[: adobe + 11] + bytes([2 if model == "YCCK" else 0]) + data[adobe + 12 :]
+
+
+def test_sixteen_bits_agree_with_eight(restorer: Decoder, photograph: np.ndarray) -> None:
+    result = restorer.decode(jpeg.compress(photograph, 20))
+    deep = decoder.to_deep_pixels(result.fused_planes, result.picture, project=True)
+    assert deep.dtype == np.uint16
+    difference = np.abs(deep / 257 - result.image)
+    # Blocks that rounding drives out of their cells are repaired in 8 bits only.
+    assert np.median(difference) <= 0.5
+    assert (difference > 0.51).mean() < 0.02
+
+
+@pytest.mark.parametrize("sampling", [((1, 1), (2, 2), (2, 2)), ((3, 1), (1, 1), (1, 1)), ((3, 2), (2, 1), (1, 1))])
+def test_odd_sampling_factors(restorer: Decoder, photograph: np.ndarray, sampling: tuple[tuple[int, int], ...]) -> None:
+    source = jpeg.read(jpeg.compress(photograph[:48, :48], 50, "4:4:4"))
+    h_max, v_max = max(h for h, _ in sampling), max(v for _, v in sampling)
+    components = []
+    for component, (h, v) in zip(source.components, sampling, strict=True):
+        height, width = -(-48 * v // v_max), -(-48 * h // h_max)
+        blocks = component.coefficients[: -(-height // 8), : -(-width // 8)]
+        components.append(replace(component, coefficients=blocks, sampling=(h, v), size=(height, width)))
+    image = replace(source, components=tuple(components), max_sampling=(h_max, v_max))
+    assert restorer.decode(image).image.shape == (48, 48, 3)
+
+
+def test_progress_ends_at_the_end_and_can_stop(restorer: Decoder, photograph: np.ndarray) -> None:
+    calls: list[tuple[int, int]] = []
+    restorer.decode(jpeg.compress(photograph, 10), progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1][0] == calls[-1][1]
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restorer.decode(jpeg.compress(photograph, 10), progress=stop)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import (
     DependencyError,
+    LimitError,
     OutputExistsError,
     RedecodeError,
     TooLargeError,
@@ -23,6 +24,7 @@ __all__ = [
     "Decoded",
     "Decoder",
     "DependencyError",
+    "LimitError",
     "OutputExistsError",
     "RedecodeError",
     "TooLargeError",

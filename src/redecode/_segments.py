@@ -12,17 +12,15 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .errors import UnreadableError, UnsupportedError
+from .errors import LimitError, UnreadableError, UnsupportedError
 
-# T.81 table B.1: frames that Huffman-coded 8-bit decoders read, and what the others are called.
-_SUPPORTED_FRAMES = {0xC0, 0xC1, 0xC2}
+# T.81 table B.1: frames that 8-bit decoders read (the last two are arithmetic-coded), and what the others are called.
+_SUPPORTED_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 _OTHER_FRAMES = {
     0xC3: "lossless",
     0xC5: "hierarchical",
     0xC6: "hierarchical",
     0xC7: "lossless hierarchical",
-    0xC9: "arithmetic-coded",
-    0xCA: "arithmetic-coded",
     0xCB: "lossless arithmetic-coded",
     0xCD: "arithmetic-coded hierarchical",
     0xCE: "arithmetic-coded hierarchical",
@@ -30,10 +28,11 @@ _OTHER_FRAMES = {
     0xDE: "hierarchical",
     0xF7: "JPEG-LS",
 }
-_PROGRESSIVE = 0xC2
-_SOI, _EOI, _SOS, _DQT, _DHT, _DRI = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD
-_APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
-_NEEDED = _SUPPORTED_FRAMES | {_SOS, _DQT, _DHT, _DRI}
+_PROGRESSIVE = {0xC2, 0xCA}
+_SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DAC = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xCC
+_APP0, _APP1, _APP2, _APP14, _COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
+_NEEDED = _SUPPORTED_FRAMES | {_SOS, _DQT, _DHT, _DRI, _DAC}
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
 # Encoders write about ten scans, the standard's progression rules would allow some hundreds. Every scan visits every block, so a
 # small file with very many of them over a large frame would keep a decoder busy for hours.
@@ -80,6 +79,10 @@ class Segments:
         exif: as in the file, with its "Exif" signature; None where absent.
         icc_profile: put together from its chunks; None where absent or incomplete.
         density: (unit, horizontal, vertical) of the JFIF header; None where absent.
+        xmp: the packet of the first XMP segment; None where absent.
+        comment: the first comment; None where absent.
+        adobe_transform: the colour transform of Adobe's segment; None where absent.
+        trailing: bytes after the end marker (a second picture, a video, a gain map).
     """
 
     frame: Frame
@@ -89,6 +92,10 @@ class Segments:
     exif: bytes | None
     icc_profile: bytes | None
     density: tuple[int, int, int] | None
+    xmp: bytes | None
+    comment: bytes | None
+    adobe_transform: int | None
+    trailing: int
 
 
 def walk(data: bytes) -> Segments:
@@ -96,7 +103,8 @@ def walk(data: bytes) -> Segments:
 
     Raises:
         UnreadableError: empty, no JPEG, or damaged before its picture data begins.
-        UnsupportedError: lossless, arithmetic, hierarchical or 12-bit coding; neither gray nor YCbCr.
+        UnsupportedError: lossless, hierarchical or 12-bit coding; two components, or more than four.
+        LimitError: more than MAX_SCANS scans.
     """
     if not data:
         raise UnreadableError("the file is empty")
@@ -116,7 +124,8 @@ def walk(data: bytes) -> Segments:
             break
         if marker == _SOS:
             position = state.take_scan(data, position)
-    return state.result()
+    # Zeros after the end are padding.
+    return state.result(len(data[position:].rstrip(b"\0")) if ended else 0)
 
 
 def _segment(data: bytes, position: int) -> tuple[int, bytes, int]:
@@ -149,6 +158,8 @@ class _State:
     exif: bytes | None = None
     icc_chunks: list[bytes] = field(default_factory=list)
     density: tuple[int, int, int] | None = None
+    xmp: bytes | None = None
+    comment: bytes | None = None
 
     def take(self, marker: int, payload: bytes) -> None:
         if marker in _SUPPORTED_FRAMES or marker in _OTHER_FRAMES:
@@ -157,6 +168,8 @@ class _State:
             self.slots.update(_quantization_tables(payload))
         elif marker == _DHT:
             _check_huffman_tables(payload)
+        elif marker == _DAC:
+            _check_arithmetic_conditioning(payload)
         elif marker == _DRI and len(payload) != 2:
             raise UnreadableError("the file is damaged: its restart interval has a wrong length")
         elif marker == _SOS:
@@ -179,7 +192,7 @@ class _State:
         self.damaged |= bool(repaired)
         return end
 
-    def result(self) -> Segments:
+    def result(self, trailing: int) -> Segments:
         assert self.frame is not None  # There was a scan, and no scan is taken without a frame.
         tables = tuple(self.tables.get(i, self.slots.get(slot)) for i, slot in enumerate(self.frame.slots))
         return Segments(
@@ -190,6 +203,10 @@ class _State:
             exif=self.exif,
             icc_profile=_join_icc(self.icc_chunks),
             density=self.density,
+            xmp=self.xmp,
+            comment=self.comment,
+            adobe_transform=self.adobe_transform,
+            trailing=trailing,
         )
 
     def _take_frame(self, marker: int, payload: bytes) -> None:
@@ -202,10 +219,8 @@ class _State:
     def _take_scan_header(self, payload: bytes) -> None:
         if self.frame is None:
             raise UnreadableError("the file is damaged: it has no frame header")
-        if not self.scans:
-            self._refuse_rgb()
         if self.scans == MAX_SCANS:
-            raise UnreadableError(f"the file has more than {MAX_SCANS} scans")
+            raise LimitError(f"the file has more than {MAX_SCANS} scans, far more than any encoder writes")
         count = payload[0] if payload else 0
         identifiers = payload[1 : 1 + 2 * count : 2]
         known = set(identifiers) <= set(self.frame.identifiers) and len(set(identifiers)) == count
@@ -220,13 +235,6 @@ class _State:
             self.tables.setdefault(component, self.slots[slot])
         self.scans += 1
 
-    def _refuse_rgb(self) -> None:
-        assert self.frame is not None
-        # The rules by which libjpeg tells RGB from YCbCr.
-        rgb = self.adobe_transform == 0 or (self.adobe_transform is None and self.frame.identifiers == b"RGB")
-        if len(self.frame.identifiers) == 3 and self.density is None and rgb:
-            raise UnsupportedError("JPEG files coded as RGB are not supported; save it as an ordinary (YCbCr) JPEG first")
-
     def _take_application_data(self, marker: int, payload: bytes) -> None:
         if marker == _APP0 and payload[:5] == b"JFIF\0" and len(payload) >= 12:
             self.density = struct.unpack_from(">BHH", payload, 7)
@@ -237,6 +245,10 @@ class _State:
             self.icc_chunks.append(payload[12:])
         elif marker == _APP14 and payload[:5] == b"Adobe" and len(payload) >= 12:
             self.adobe_transform = payload[11]
+        elif marker == _APP1 and payload.startswith(_XMP) and self.xmp is None:
+            self.xmp = payload[len(_XMP) :]
+        elif marker == _COM and self.comment is None:
+            self.comment = payload
 
 
 def _parse_frame(marker: int, payload: bytes) -> Frame:
@@ -249,8 +261,8 @@ def _parse_frame(marker: int, payload: bytes) -> Frame:
         raise UnsupportedError(f"{precision}-bit JPEG files are not supported; convert it to 8 bits first")
     if width == 0 or height == 0:
         raise UnreadableError("the header gives the picture a size of zero")
-    if count not in (1, 3):
-        raise UnsupportedError(f"JPEG files of {count} components (CMYK and the like) are not supported; convert it to RGB first")
+    if count not in (1, 3, 4):
+        raise UnsupportedError(f"JPEG files of {count} components are not supported; convert it to gray, RGB or CMYK first")
     if len(payload) != 6 + 3 * count:
         raise UnreadableError("the file is damaged: its frame header has a wrong length")
     identifiers, factors, slots = payload[6::3], payload[7::3], payload[8::3]
@@ -261,7 +273,7 @@ def _parse_frame(marker: int, payload: bytes) -> Frame:
         raise UnreadableError("the file is damaged: its frame header makes no sense")
     if count == 1:
         sampling = ((1, 1),)  # The factors of a single component have no meaning (A.2.2).
-    return Frame(width, height, marker == _PROGRESSIVE, identifiers, sampling, tuple(slots))
+    return Frame(width, height, marker in _PROGRESSIVE, identifiers, sampling, tuple(slots))
 
 
 def _quantization_tables(payload: bytes) -> Iterator[tuple[int, Table]]:
@@ -289,6 +301,16 @@ def _check_huffman_tables(payload: bytes) -> None:
         position += 17 + sum(counts)
         if slot & ~0x13 or len(counts) != 16 or sum(counts) > 256 or position > len(payload):
             raise UnreadableError("the file is damaged: a Huffman table makes no sense")
+
+
+def _check_arithmetic_conditioning(payload: bytes) -> None:
+    # Pairs of a slot and a value; DC's value holds a lower and an upper bound (B.2.4.3).
+    for slot, value in zip(payload[::2], payload[1::2], strict=False):
+        low, high = value & 15, value >> 4
+        if slot & ~0x13 or (slot < 0x10 and low > high) or (slot >= 0x10 and not 1 <= value <= 63):
+            raise UnreadableError("the file is damaged: an arithmetic conditioning table makes no sense")
+    if len(payload) % 2:
+        raise UnreadableError("the file is damaged: an arithmetic conditioning table makes no sense")
 
 
 def _join_icc(chunks: list[bytes]) -> bytes | None:

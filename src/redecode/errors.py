@@ -1,9 +1,10 @@
 """What can go wrong, as one tree.
 
     RedecodeError
-    ├── UnreadableError     the bytes are no JPEG, or too damaged to show anything
-    ├── UnsupportedError    a valid JPEG of a coding that redecode does not read
+    ├── UnreadableError     the bytes are no picture, or too damaged to show anything
+    ├── UnsupportedError    a valid file of a coding that redecode does not read, or a picture that a format cannot hold
     ├── TooLargeError       the header claims more pixels than the limit
+    ├── LimitError          decoding would take unreasonably long (thousands of scans)
     ├── OutputExistsError   the target is there already and may not be replaced
     └── DependencyError     an optional package, a data set or a weights file is missing
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 __all__ = [
     "DependencyError",
+    "LimitError",
     "OutputExistsError",
     "RedecodeError",
     "TooLargeError",
@@ -27,15 +29,19 @@ class RedecodeError(Exception):
 
 
 class UnreadableError(RedecodeError):
-    """The bytes are no JPEG, or too damaged to show anything."""
+    """The bytes are no picture, or too damaged to show anything."""
 
 
 class UnsupportedError(RedecodeError):
-    """A valid JPEG of a coding that redecode does not read (arithmetic, lossless, 12-bit, CMYK)."""
+    """A valid file of a coding that redecode does not read (lossless, hierarchical, 12-bit), or a picture that a format cannot hold."""
 
 
 class TooLargeError(RedecodeError):
     """The header claims more pixels than the limit allows."""
+
+
+class LimitError(RedecodeError):
+    """Decoding would take unreasonably long for a file of this size."""
 
 
 class OutputExistsError(RedecodeError):

@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -60,11 +60,21 @@ class Component:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file carries beside its picture, to be handed on unchanged; None where absent."""
+    """What a file carries beside its picture, to be handed on unchanged; None where absent.
+
+    Attributes:
+        exif: with its "Exif" signature.
+        icc_profile: the colour profile.
+        dpi: dots per inch, (horizontal, vertical).
+        xmp: the XMP packet.
+        comment: as in the file, of no declared encoding.
+    """
 
     exif: bytes | None = None
     icc_profile: bytes | None = None
     dpi: tuple[float, float] | None = None
+    xmp: bytes | None = None
+    comment: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -74,17 +84,24 @@ class JpegImage:
     Attributes:
         width: in pixels.
         height: in pixels.
-        components: one (gray) or three (Y, Cb, Cr; full range, ITU-R BT.601 as in JFIF).
-        progressive: whether the frame is progressive (SOF2).
+        components: as many as the colour model has.
+        max_sampling: largest (horizontal, vertical) sampling factors in the file: those of a component at full size.
+        colour_model: "gray", "YCbCr" (full range, ITU-R BT.601 as in JFIF), "RGB", "CMYK" or "YCCK"; the last two hold inks as Adobe
+            writes them, that is inverted (but for the YCC of YCCK, which is that of the inks themselves).
+        progressive: whether the frame is progressive (SOF2, SOF10).
         damaged: whether data was missing or corrupt; what could be read is there, the rest is gray.
-        metadata: EXIF, ICC profile, resolution.
+        trailing: bytes after the picture's end (a second picture, a gain map, a video), which are left alone.
+        metadata: EXIF, ICC profile and the like.
     """
 
     width: int
     height: int
     components: tuple[Component, ...]
+    max_sampling: tuple[int, int] = (1, 1)
+    colour_model: str = "gray"
     progressive: bool = False
     damaged: bool = False
+    trailing: int = 0
     metadata: Metadata = field(default_factory=Metadata)
 
     @property
@@ -93,25 +110,33 @@ class JpegImage:
         return len(self.components) == 1
 
     @property
-    def max_sampling(self) -> tuple[int, int]:
-        """Largest (horizontal, vertical) sampling factors over the components: those of a component at full size."""
-        return _max_factors(tuple(c.sampling for c in self.components))
-
-    @property
     def subsampling(self) -> str:
         """Chroma subsampling in the usual notation ("4:2:0"), "gray", or the raw factors for unusual ones."""
         if self.gray:
             return "gray"
         factors = [c.sampling for c in self.components]
-        if factors[1] == factors[2] == (1, 1) and factors[0] in _SUBSAMPLING_NAMES:
+        if factors[1] == factors[2] == (1, 1) and factors[0] in _SUBSAMPLING_NAMES and factors[3:] in ([], [factors[0]]):
             return _SUBSAMPLING_NAMES[factors[0]]
         return ",".join(f"{h}x{v}" for h, v in factors)
+
+    def parts(self) -> tuple[JpegImage, ...]:
+        """The picture as gray and YCbCr pictures, which is what the networks know.
+
+        Every component of RGB and CMYK is a gray picture of its own; YCCK is a YCbCr picture and a gray one.
+        """
+        if self.colour_model in ("gray", "YCbCr"):
+            return (self,)
+        alone = self.components if self.colour_model != "YCCK" else self.components[3:]
+        parts = tuple(replace(self, components=(c,), colour_model="gray") for c in alone)
+        if self.colour_model == "YCCK":
+            return (replace(self, components=self.components[:3], colour_model="YCbCr"), *parts)
+        return parts
 
     def planes(self) -> Float32:
         """All components at full size.
 
         Returns:
-            float32 [components, height, width], Y or Y, Cb, Cr, 0 … 255 but neither rounded nor clipped. Subsampled
+            float32 [components, height, width], 0 … 255 but neither rounded nor clipped. Subsampled
             components are interpolated linearly between sample centres, which for factors of 2 is the "fancy
             upsampling" of libjpeg.
         """
@@ -187,8 +212,9 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
 
     Raises:
         UnreadableError: empty, no JPEG, or damaged before anything can be shown.
-        UnsupportedError: lossless, arithmetic, hierarchical or 12-bit coding; neither gray nor YCbCr.
+        UnsupportedError: lossless, hierarchical or 12-bit coding; two components, or more than four.
         TooLargeError: more than max_pixels.
+        LimitError: hundreds of scans.
     """
     segments = _segments.walk(data)
     frame = segments.frame
@@ -206,10 +232,25 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
         width=frame.width,
         height=frame.height,
         components=tuple(components),
+        max_sampling=(h_max, v_max),
+        colour_model=_colour_model(segments),
         progressive=frame.progressive,
         damaged=segments.damaged or complaint,
-        metadata=Metadata(segments.exif, segments.icc_profile, _resolution(segments)),
+        trailing=segments.trailing,
+        metadata=Metadata(segments.exif, segments.icc_profile, _resolution(segments), segments.xmp, segments.comment),
     )
+
+
+def _colour_model(segments: _segments.Segments) -> str:
+    """By the rules of libjpeg."""
+    count, transform = len(segments.frame.identifiers), segments.adobe_transform
+    if count == 1:
+        return "gray"
+    if count == 4:
+        return "YCCK" if transform == 2 else "CMYK"
+    if segments.density is not None:
+        return "YCbCr"  # A JFIF header rules out all else.
+    return "RGB" if transform == 0 or (transform is None and segments.frame.identifiers == b"RGB") else "YCbCr"
 
 
 def _max_factors(sampling: tuple[tuple[int, int], ...]) -> tuple[int, int]:

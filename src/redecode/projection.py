@@ -64,6 +64,8 @@ def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN) -> NDAr
         uint8 [H, W, 3] RGB, or [H, W] for a gray file.
     """
     pixels = colour.to_uint8(colour.to_rgb(project(planes, image, margin)))
+    if image.components[0].sampling != image.max_sampling:
+        return pixels  # A subsampled luma: hardly anyone writes it, and its repair would reach over its blocks.
     for _ in range(REPAIRS):
         broken = ~consistent_blocks(pixels, image)
         if not broken.any():
@@ -93,6 +95,15 @@ def _repair(pixels: NDArray[np.uint8], image: JpegImage, broken: NDArray[np.bool
 
 def _correction(plane: Float32, component: Component, factors: tuple[int, int], margin: float) -> Float32:
     """What to add to a full-size plane so that its samples on the component's own grid fall into the file's cells."""
+    coefficients = _coefficients(plane, component, factors)
+    correction = dct.from_blocks(dct.inverse(_clamp(coefficients, component.coefficients, component.table, margin) - coefficients))
+    if factors != (1, 1):
+        correction = correction.repeat(factors[0], 0).repeat(factors[1], 1)
+    return correction[: plane.shape[0], : plane.shape[1]]
+
+
+def _coefficients(plane: Float32, component: Component, factors: tuple[int, int]) -> Float32:
+    """DCT coefficients [rows, columns, 8, 8] of a full-size plane's samples on the component's own grid."""
     rows, columns = component.coefficients.shape[:2]
     down, right = factors
     padding = [(0, rows * dct.BLOCK * down - plane.shape[0]), (0, columns * dct.BLOCK * right - plane.shape[1])]
@@ -101,11 +112,7 @@ def _correction(plane: Float32, component: Component, factors: tuple[int, int], 
         # Encoders average the pixels of a chroma sample. Among all changes of the pixels that give the samples a certain change, the
         # smallest is the same one for all pixels of a sample: that makes this the orthogonal projection.
         padded = padded.reshape(rows * dct.BLOCK, down, columns * dct.BLOCK, right).mean((1, 3))
-    coefficients = dct.forward(dct.to_blocks(padded - np.float32(128)))
-    correction = dct.from_blocks(dct.inverse(_clamp(coefficients, component.coefficients, component.table, margin) - coefficients))
-    if factors != (1, 1):
-        correction = correction.repeat(down, 0).repeat(right, 1)
-    return correction[: plane.shape[0], : plane.shape[1]]
+    return dct.forward(dct.to_blocks(padded - np.float32(128)))
 
 
 def _clamp(coefficients: Float32, quantized: NDArray[np.int16], table: NDArray[np.uint16], margin: float) -> Float32:
@@ -126,10 +133,10 @@ def consistent_blocks(pixels: NDArray[np.uint8], image: JpegImage) -> NDArray[np
         bool [rows, columns], on the luma component's block grid. The luma is rounded to 8 bits before its DCT, as encoders do.
     """
     luma = image.components[0]
-    rows, columns = luma.coefficients.shape[:2]
+    (h, v), (h_max, v_max) = luma.sampling, image.max_sampling
     plane = np.rint(colour.to_planes(pixels)[0])
-    height, width = plane.shape
-    padded = np.pad(plane, [(0, rows * dct.BLOCK - height), (0, columns * dct.BLOCK - width)], mode="edge")
-    coefficients = dct.forward(dct.to_blocks(padded - np.float32(128)))
+    if h_max % h or v_max % v:
+        return np.zeros(luma.coefficients.shape[:2], bool)  # On no common grid: nothing can be said.
+    coefficients = _coefficients(plane, luma, (v_max // v, h_max // h))
     same: NDArray[np.bool_] = (np.rint(coefficients / luma.table) == luma.coefficients).all((2, 3))
     return same

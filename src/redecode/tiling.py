@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
+# Told of the tiles that are done, and of how many there are.
+Progress = Callable[[int, int], None]
 
 # Tiles begin on multiples of this, the largest usual MCU, so that the block grid keeps its phase in every tile.
 ALIGNMENT = 16
@@ -70,7 +72,7 @@ def tiles(height: int, width: int, tile: int, halo: int) -> Iterator[tuple[Span,
             yield vertical, horizontal
 
 
-def run(network: Callable[[Float32], Float32], planes: Float32, tile: int, halo: int) -> Float32:
+def run(network: Callable[[Float32], Float32], planes: Float32, tile: int, halo: int, progress: Progress | None = None) -> Float32:
     """Apply a network tile by tile.
 
     Args:
@@ -78,6 +80,7 @@ def run(network: Callable[[Float32], Float32], planes: Float32, tile: int, halo:
         planes: float32 [C, H, W], any size.
         tile: side of the largest tile.
         halo: see :func:`spans`.
+        progress: called after every tile; what it raises ends the run.
 
     Returns:
         float32 [C, H, W], equal to the network's result on the padded picture in one piece, up to rounding errors.
@@ -85,9 +88,12 @@ def run(network: Callable[[Float32], Float32], planes: Float32, tile: int, halo:
     _, height, width = planes.shape
     padded = pad(planes)
     result = np.empty_like(padded)
-    for v, h in tiles(padded.shape[1], padded.shape[2], tile, halo):
+    plan = list(tiles(padded.shape[1], padded.shape[2], tile, halo))
+    for done, (v, h) in enumerate(plan, 1):
         restored = network(np.ascontiguousarray(padded[:, v.start : v.stop, h.start : h.stop]))
         rows = slice(v.keep_start - v.start, v.keep_stop - v.start)
         columns = slice(h.keep_start - h.start, h.keep_stop - h.start)
         result[:, v.keep_start : v.keep_stop, h.keep_start : h.keep_stop] = restored[:, rows, columns]
+        if progress is not None:
+            progress(done, len(plan))
     return result[:, :height, :width]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -16,9 +17,12 @@ from PIL import Image
 import redecode
 from redecode import jpeg, weights
 from redecode.apps import cli
+from redecode.apps.commands import development
 from redecode.errors import DependencyError
+from redecode.raster import RasterImage
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals, pipes and file names")
+NO_PICTURE = "this is not a picture that redecode reads (JPEG; PNG, WebP, AVIF, TIFF, BMP, GIF)"
 
 
 class Stub:
@@ -27,24 +31,25 @@ class Stub:
     def __init__(self) -> None:
         self.calls: list[tuple[float, bool]] = []
 
-    def decode(self, image: jpeg.JpegImage, texture: float = 1.0, project: bool = True) -> object:
+    def decode(self, image: jpeg.JpegImage | RasterImage, texture: float = 1.0, project: bool = True, progress: object = None) -> object:
         from redecode.colour import to_planes, to_rgb, to_uint8
         from redecode.decoder import Decoded
 
         self.calls.append((texture, project))
+        if isinstance(image, RasterImage):
+            return Decoded(image.pixels, np.zeros(image.pixels.shape[:2], bool), image, image.planes(), None, texture, False, changed=False)
         picture = to_uint8(to_rgb(image.planes()))
         base = picture // 2
         mask = np.zeros(picture.shape[:2], bool)
         mask[::2] = True
-        if texture == 0:
-            return Decoded(base, mask, image, to_planes(base), None, projected=False)
-        return Decoded(picture, mask, image, to_planes(base), to_planes(picture // 4), projected=False)
+        layer = None if texture == 0 else to_planes(picture // 4)
+        return Decoded(base if layer is None else picture, mask, image, to_planes(base), layer, texture, projected=False)
 
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     decoder = Stub()
-    monkeypatch.setattr(cli, "_make_decoder", lambda preset, threads: decoder)
+    monkeypatch.setattr(cli, "make_decoder", lambda preset, threads: decoder)
     return decoder
 
 
@@ -140,7 +145,7 @@ def test_some_of_several_fail(run, stub: Stub, photo: Path, tmp_path: Path) -> N
     assert out == f"{photo.with_name('photo.redecoded.png')}\n"
     assert err.splitlines() == [
         f"redecode: {tmp_path / 'empty.jpg'}: the file is empty",
-        f"redecode: {tmp_path / 'text.jpg'}: this is not a JPEG file",
+        f"redecode: {tmp_path / 'text.jpg'}: {NO_PICTURE}",
         f"redecode: {tmp_path / 'missing.jpg'}: no such file or directory",
         "redecode: 3 of 4 failed",
     ]
@@ -151,20 +156,16 @@ def bad_inputs() -> dict[str, bytes]:
     Image.fromarray(np.arange(3072, dtype=np.uint8).reshape(32, 32, 3)).save(buffer, "JPEG")
     good = buffer.getvalue()
     frame = good.index(b"\xff\xc0")
-    cmyk = io.BytesIO()
-    Image.new("CMYK", (8, 8)).save(cmyk, "JPEG")
-
     def coded(marker: int) -> bytes:
         return good[: frame + 1] + bytes([marker]) + good[frame + 2 :]
 
     return {
         "empty": b"",
-        "not a JPEG": b"\x89PNG" * 20,
+        NO_PICTURE: b"\x89PNG" * 20,
         "ends before": good[:300],
         "lossless": coded(0xC3),
-        "arithmetic": coded(0xC9),
+        "hierarchical": coded(0xC5),
         "12-bit": good[: frame + 4] + b"\x0c" + good[frame + 5 :],
-        "CMYK": cmyk.getvalue(),
         "limit": good[: frame + 5] + b"\xff\xff\xff\xff" + good[frame + 9 :],
     }
 
@@ -179,6 +180,62 @@ def test_bad_input_is_one_line_and_2(run, stub: Stub, tmp_path: Path, word: str)
     assert word in err
     assert err.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["bad.jpg"]
+
+
+def test_formats(run, stub: Stub, photo: Path, tmp_path: Path) -> None:
+    for name in ("webp", "avif", "tiff", "jpeg"):
+        code, out, err = run(photo, "--format", name)
+        assert (code, err) == (0, "")
+        with Image.open(out.strip()) as image:
+            assert image.format == name.upper()
+    assert run(photo, "-o", tmp_path / "x.jpg", "--same-size", "--strip")[0] == 0
+    with Image.open(tmp_path / "x.jpg") as image, Image.open(photo) as source:
+        assert image.quantization == source.quantization
+        assert not image.getexif()
+        assert image.info["icc_profile"] == b"profile"
+    code, _, err = run(photo, "--format", "webp", "--depth", "16")
+    assert code == 2
+    assert err.count("\n") == 1
+
+
+def test_json(run, stub: Stub, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    code, out, err = run(photo, tmp_path / "empty.jpg", "--json")
+    good, bad = map(json.loads, out.splitlines())
+    assert code == 1
+    assert good["input"] == str(photo)
+    assert good["output"] == str(photo.with_name("photo.redecoded.png"))
+    assert (good["status"], good["width"], good["height"], good["quality"]) == ("restored", 168, 120, 20)
+    assert good["seconds"] >= 0
+    assert 0 <= good["consistency"] <= 1
+    assert bad == {"input": str(tmp_path / "empty.jpg"), "status": "failed", "reason": "the file is empty"}
+    assert "the file is empty" in err
+
+
+def test_quiet_and_verbose(run, stub: Stub, photo: Path) -> None:
+    assert run(photo, "--quiet") == (0, "", "")
+    code, out, err = run(photo, "--overwrite", "--verbose")
+    assert (code, out) == (0, f"{photo.with_name('photo.redecoded.png')}\n")
+    assert err.startswith(f"redecode: {photo}: 168×120, quality 20, ")
+
+
+def test_a_picture_that_never_was_a_jpeg_is_left_unchanged(run, stub: Stub, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    code, _, err = run(tmp_path / "a.png", "-o", tmp_path / "b.png")
+    assert code == 0
+    assert "no trace" in err
+    np.testing.assert_array_equal(opened(tmp_path / "b.png"), noise)
+
+
+def test_info(run, photo: Path) -> None:
+    code, out, err = run("info", photo)
+    assert (code, err) == (0, "")
+    assert "4:2:0" in out
+    facts = json.loads(run("info", photo, "--json")[1])
+    assert (facts["width"], facts["height"], facts["quality"], facts["subsampling"]) == (168, 120, 20, "4:2:0")
+    assert facts["metadata"] == ["exif", "icc_profile", "dpi"]
+    assert run("info", photo.with_name("missing.jpg"))[0] == 2
 
 
 def test_folder_without_jpegs_and_missing_file(run, tmp_path: Path) -> None:
@@ -221,7 +278,7 @@ def test_missing_weights_are_said_once(run, photo: Path, monkeypatch: pytest.Mon
     def missing(*_: object) -> None:
         raise DependencyError("no network")
 
-    monkeypatch.setattr(cli, "_make_decoder", missing)
+    monkeypatch.setattr(cli, "make_decoder", missing)
     assert run(photo, photo.with_name("b.jpg")) == (2, "", "redecode: no network\n")
 
 
@@ -243,6 +300,10 @@ def test_an_interrupt_is_130(run, stub: Stub, photo: Path, monkeypatch: pytest.M
         ["--preset", "enormous"],
         ["--threads", "0"],
         ["--output", "x.gif"],
+        ["--output", "x.png", "--format", "webp"],
+        ["--output", "-", "--json"],
+        ["--depth", "12"],
+        ["--max-pixels", "0"],
         ["--unknown"],
     ],
 )
@@ -308,6 +369,8 @@ def test_a_missing_extra_is_named(run, monkeypatch: pytest.MonkeyPatch, argument
 def test_bench(run, stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import redecode.evaluation  # noqa: F401 - the parent of the modules that are replaced
 
+    monkeypatch.setattr(development, "make_decoder", lambda preset, threads: stub)
+
     monkeypatch.chdir(tmp_path)
     Path("README.md").write_text("begin")
     for name in ("LIVE1", "BSDS500_val"):
@@ -345,6 +408,20 @@ def test_a_bar_for_several_files_goes_to_the_terminal_only(monkeypatch: pytest.M
     assert capsys.readouterr() == ("", "")
 
 
+@posix
+@pytest.mark.usefixtures("networks")
+def test_standard_streams(photo: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "redecode", "-", "--format", "webp", "--threads", "1"],
+        input=photo.read_bytes(),
+        capture_output=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert command(photo, "-o", tmp_path / "x.webp", "--threads", "1").returncode == 0
+    assert done.stdout == (tmp_path / "x.webp").read_bytes()
+
+
 # From here on the real command, as a process of its own.
 
 
@@ -361,15 +438,16 @@ def test_help_names_options_and_commands() -> None:
     done = command("--help", env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"})
     text = done.stdout.decode()
     assert done.returncode == 0
-    for word in ("--output", "--texture", "--preset", "--layer", "--no-projection", "--threads", "--overwrite", "--version", *cli.COMMANDS):
+    for word in ("--output", "--texture", "--preset", "--layer", "--no-projection", "--threads", "--overwrite", "--json", "--version", *cli.COMMANDS):
         assert word in text
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["bench", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in cli.COMMANDS)])
 def test_nothing_heavy_is_loaded_for_help(arguments: list[str]) -> None:
     code = """
 import sys
 from redecode.apps import cli
+from redecode.apps.commands import development
 sys.argv = ["redecode", *sys.argv[1:]]
 try:
     cli.main()
@@ -386,7 +464,7 @@ def test_bad_input_end_to_end(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"nothing")
     done = command("bad.jpg", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.splitlines() == [b"redecode: bad.jpg: this is not a JPEG file"]
+    assert done.stderr.decode().splitlines() == [f"redecode: bad.jpg: {NO_PICTURE}"]
 
 
 @posix

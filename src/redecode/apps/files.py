@@ -7,31 +7,28 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import BinaryIO
 
-from ..errors import OutputExistsError, RedecodeError
+from .. import formats
+from ..errors import OutputExistsError, RedecodeError, TooLargeError, UnreadableError
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ..jpeg import Metadata
-
+# What a folder is searched for. Pictures of other formats are restored where they are named, but most of those in
+# a folder have never been JPEGs.
 INPUT_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
-# Pillow's format and options by the target's suffix.
-OUTPUT_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".png": ("PNG", {}),
-    ".webp": ("WEBP", {"lossless": True, "exact": True}),
-    ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
-    ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
-    ".jpg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
-}
+# Stands for stdin among the sources, and for stdout as a target.
+STANDARD = Path("-")
+# A JPEG of as many pixels as are ever allowed is smaller.
+MAX_BYTES = 1 << 30
 # For messages.
-_OUTPUT_NAMES = ", ".join(OUTPUT_FORMATS)
+_OUTPUT_NAMES = ", ".join(formats.OF_SUFFIX)
+# How the files begin that redecode reads: JPEG, PNG, GIF, BMP, TIFF, WebP, AVIF. Of anything else no more than this is read.
+_SIGNATURES = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"\0\0\0")
+_SIGNATURE_LENGTH = 12
 
 
 class PlanError(RedecodeError):
@@ -54,16 +51,19 @@ class Failure:
     reason: str
 
 
-def plan(sources: Iterable[Path], output: Path | None, *, into_folder: bool = False) -> tuple[list[Job], list[Failure]]:
+def plan(
+    sources: Iterable[Path], output: Path | None, *, into_folder: bool = False, suffix: str = ".png"
+) -> tuple[list[Job], list[Failure]]:
     """Pair every input with its output.
 
-    Without an output, results lie beside their inputs as `<stem>.redecoded.png`; in a folder they are named `<stem>.png`, and the
-    subfolders of an input folder are kept.
+    Without an output, results lie beside their inputs as `<stem>.redecoded<suffix>`, and that of stdin goes to stdout; in a
+    folder they are named `<stem><suffix>`, and the subfolders of an input folder are kept.
 
     Args:
         sources: files and folders; folders are searched for JPEG files, subfolders included.
-        output: a file (for a single input file), a folder, or None.
+        output: a file (for a single input file), a folder, STANDARD, or None.
         into_folder: output is a folder even where none exists yet.
+        suffix: of results whose name is not given.
 
     Returns:
         The jobs, and what of the sources gave none.
@@ -75,7 +75,9 @@ def plan(sources: Iterable[Path], output: Path | None, *, into_folder: bool = Fa
     failures: list[Failure] = []
     sources = list(sources)
     for source in sources:
-        if os.path.isdir(source):
+        if source == STANDARD:
+            found.append((source, Path("stdin")))
+        elif os.path.isdir(source):
             files, unreadable = _search(source)
             failures += unreadable
             if not files and not unreadable:
@@ -86,11 +88,12 @@ def plan(sources: Iterable[Path], output: Path | None, *, into_folder: bool = Fa
     single = len(sources) == 1 and not os.path.isdir(sources[0])
     folder = _output_folder(output, single, into_folder)
     if output is None:
-        pairs = [Job(path, path.with_name(f"{path.stem}.redecoded.png")) for path, _ in found]
+        beside = [path.with_name(f"{path.stem}.redecoded{suffix}") if path != STANDARD else STANDARD for path, _ in found]
+        pairs = [Job(path, target) for (path, _), target in zip(found, beside, strict=True)]
     elif folder is None:
         pairs = [Job(path, output) for path, _ in found]
     else:
-        pairs = [Job(path, folder / place.with_name(f"{place.stem}.png")) for path, place in found]
+        pairs = [Job(path, folder / place.with_name(f"{place.stem}{suffix}")) for path, place in found]
     jobs = list(dict.fromkeys(pairs))
     _refuse_collisions(jobs)
     return jobs, failures
@@ -104,20 +107,22 @@ def _output_folder(output: Path | None, single: bool, into_folder: bool) -> Path
     """The folder that results go to, or None where the output is absent or a file."""
     if output is None:
         return None
+    if output == STANDARD and single:
+        return None
     if os.path.isdir(output) or into_folder:
         return output
-    known = output.suffix.lower() in OUTPUT_FORMATS
+    known = output.suffix.lower() in formats.OF_SUFFIX
     if single and known:
         return None
     if single:
         raise PlanError(f"{output}: name a file ending in {_OUTPUT_NAMES}, or a folder (with a slash at its end if it is new)")
-    if known or output.exists():
+    if known or output == STANDARD or output.exists():
         raise PlanError(f"{output}: several pictures go into a folder, not into one file")
     return output
 
 
 def _search(folder: Path) -> tuple[list[Path], list[Failure]]:
-    """JPEG files under a folder, sorted; links to folders are not followed, so that loops end."""
+    """JPEG files under a folder, sorted; neither links to folders are followed, so that loops end, nor are pipes and devices opened."""
     files: list[Path] = []
     failures: list[Failure] = []
 
@@ -125,7 +130,9 @@ def _search(folder: Path) -> tuple[list[Path], list[Failure]]:
         failures.append(_failure(Path(error.filename or folder), error))
 
     for parent, _, names in os.walk(folder, onerror=unreadable):
-        files += [Path(parent, name) for name in names if Path(name).suffix.lower() in INPUT_SUFFIXES]
+        found = [Path(parent, name) for name in names if Path(name).suffix.lower() in INPUT_SUFFIXES]
+        # A broken link is kept, so that it is reported.
+        files += [path for path in found if os.path.isfile(path) or not os.path.exists(path)]
     return sorted(files), failures
 
 
@@ -133,6 +140,8 @@ def _refuse_collisions(jobs: list[Job]) -> None:
     inputs = {_identity(job.source): job.source for job in jobs}
     targets: dict[str, Path] = {}
     for job in jobs:
+        if job.target == STANDARD:
+            continue
         target = _identity(job.target)
         if target in inputs or _same_file(job.source, job.target):
             raise PlanError(f"{job.target}: this is an input; a result never replaces its own source")
@@ -157,42 +166,55 @@ def refuse_existing(target: Path) -> None:
     Raises:
         OutputExistsError: there is something at the target, be it a dangling link.
     """
-    if os.path.lexists(target):
+    if target != STANDARD and os.path.lexists(target):
         raise OutputExistsError(f"{target} exists already; give --overwrite to replace it")
 
 
 def read(source: Path) -> bytes:
-    """The bytes of a JPEG file; of anything else the first three, which suffice to refuse it.
+    """The bytes of a picture file, or of stdin; of anything else the first few, which suffice to refuse it.
 
     Raises:
         OSError: it cannot be read.
+        UnreadableError: nothing comes from stdin because it is a terminal.
+        TooLargeError: more than MAX_BYTES.
     """
+    if source == STANDARD:
+        if sys.stdin.isatty():
+            raise UnreadableError("stdin is a terminal; send a picture into it")
+        return _read(sys.stdin.buffer)
     with open(source, "rb") as file:
-        start = file.read(3)
-        return start + file.read() if start == b"\xff\xd8\xff" else start
+        return _read(file)
 
 
-def save(pixels: NDArray[np.uint8], target: Path, metadata: Metadata, *, overwrite: bool) -> None:
-    """Write a picture so that the target is either complete or untouched; missing folders are made.
+def _read(file: BinaryIO) -> bytes:
+    start = file.read(_SIGNATURE_LENGTH)
+    if not start.startswith(_SIGNATURES):
+        return start
+    data = start + file.read(MAX_BYTES)
+    if len(data) > MAX_BYTES:
+        raise TooLargeError(f"the file is larger than {MAX_BYTES >> 20} MiB")
+    return data
+
+
+def save(data: bytes, target: Path, *, overwrite: bool) -> None:
+    """Write a file so that the target is either complete or untouched; missing folders are made.
 
     Args:
-        pixels: uint8 [H, W, 3] or [H, W].
-        target: its suffix, one of OUTPUT_FORMATS, decides the format.
-        metadata: kept in the file as far as the format can hold it.
+        data: the whole file.
+        target: where to; STANDARD is stdout.
         overwrite: whether an existing target is replaced.
 
     Raises:
         OutputExistsError: the target exists (also when it came into being during the work).
         OSError: it cannot be written.
-        ValueError: the format cannot hold such a picture or metadata.
     """
-    from PIL import Image
-
-    name, options = OUTPUT_FORMATS[target.suffix.lower()]
-    kept = {"exif": metadata.exif, "icc_profile": metadata.icc_profile, "dpi": metadata.dpi}
+    if target == STANDARD:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(target.parent) as (temporary, file):
-        Image.fromarray(pixels).save(file, name, **options, **{k: v for k, v in kept.items() if v is not None})
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
         file.close()

@@ -70,7 +70,7 @@ def _detail(decoder: Decoder, quality: int, detail: Detail) -> list[Image.Image]
     data = jpeg.compress(original, quality)
     result = decoder.decode(data)
     assert result.texture is not None  # decode() was asked for all of it
-    plain = colour.to_uint8(colour.to_rgb(np.clip(result.jpeg.planes(), 0, 255)))
+    plain = colour.to_uint8(colour.to_rgb(np.clip(result.picture.planes(), 0, 255)))
     mask = (result.mask * np.uint8(255))[..., None].repeat(3, 2)
     return [_enlarged(picture, detail.box) for picture in (plain, result.base, result.texture, mask, result.image, original)]
 

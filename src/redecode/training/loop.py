@@ -190,13 +190,15 @@ def _feature_networks(fabric: Fabric, texture: TextureLoss) -> tuple[Vgg, Vgg]:
 
 
 def _edge_step(plan: Recipe) -> Step:
+    fidelity = losses.log_mse if plan.logarithmic else losses.mse
+
     def step(fabric: Fabric, state: State, sample: Sample) -> dict[str, Tensor]:
         original = losses.to_rgb(sample["original"])
         planes, edge = state.modules["network"](sample["degraded"], sample["tables"])
-        mse = losses.mse(losses.to_rgb(planes), original)
+        fidelity_loss = fidelity(losses.to_rgb(planes), original)
         edge_loss = losses.edge_fidelity(edge, losses.edge_map(original))
-        _descend(fabric, plan, state, "network", losses.base(mse, edge_loss, plan.edge_weight))
-        return {"mse": mse.detach(), "edge": edge_loss.detach()}
+        _descend(fabric, plan, state, "network", losses.base(fidelity_loss, edge_loss, plan.edge_weight))
+        return {"fidelity": fidelity_loss.detach(), "edge": edge_loss.detach()}
 
     return step
 

@@ -83,6 +83,7 @@ class Recipe:
         schedule: see :class:`Schedule`.
         network: see :class:`redecode.training.networks.NetworkConfig`.
         data: see :class:`redecode.training.data.DataConfig`.
+        logarithmic: whether equation (2) enters equation (1) as :func:`redecode.training.losses.log_mse`.
         edge_weight: weight of equation (3) in equation (1); the paper has 1.
         texture: for Texture-GAN.
         start: a checkpoint to start from, relative to the recipe; empty begins anew.
@@ -92,6 +93,7 @@ class Recipe:
     schedule: Schedule
     network: NetworkConfig = field(default_factory=NetworkConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    logarithmic: bool = False
     edge_weight: float = 1.0
     texture: TextureLoss = field(default_factory=TextureLoss)
     start: str = ""

@@ -1,0 +1,90 @@
+"""What can be chosen for a picture, spelled once for all commands: the types of their parameters, and the step to Options."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import weights
+from ..formats import Format as FormatName
+
+if TYPE_CHECKING:
+    from .restoring import Options
+
+
+class LayerName(str, Enum):
+    """What of a result to write."""
+
+    FUSED = "fused"
+    BASE = "base"
+    TEXTURE = "texture"
+    MASK = "mask"
+
+
+class DepthName(str, Enum):
+    """Bits per channel."""
+
+    EIGHT = "8"
+    SIXTEEN = "16"
+
+
+def _preset(name: str) -> str:
+    if name not in weights.PRESETS:
+        raise typer.BadParameter(f"must be one of {', '.join(weights.PRESETS)}")
+    return name
+
+
+Preset = Annotated[str, typer.Option(callback=_preset, help=f"Which networks: {', '.join(weights.PRESETS)}.")]
+DEFAULT_PRESET = weights.PRESETS[0]
+Texture = Annotated[float, typer.Option(min=0, max=1, help="How much texture: 0 is the fidelity layer alone.")]
+Layer = Annotated[LayerName, typer.Option(help="Write this layer; the mask is white where texture may enter.")]
+Projection = Annotated[bool, typer.Option("--projection/--no-projection", help="Keep the result true to the file's data.")]
+Format = Annotated[
+    FormatName | None, typer.Option("--format", show_default="by the suffix of -o, else png", help="Format of the results.")
+]
+Quality = Annotated[
+    int | None, typer.Option(min=1, max=100, show_default="avif 90, jpeg 95", help="Quality of webp (else lossless), avif, jpeg.")
+]
+Depth = Annotated[DepthName, typer.Option(help="Bits per channel; 16 is for png and tiff.")]
+SameSize = Annotated[bool, typer.Option("--same-size", help="Write a JPEG with the file's own tables: as large, and with its coefficients.")]
+Strip = Annotated[bool, typer.Option("--strip", help="Leave EXIF, XMP, comments and resolution out (the colour profile stays).")]
+AutoOrient = Annotated[bool, typer.Option("--auto-orient", help="Turn the picture as its EXIF orientation says.")]
+ForceQuality = Annotated[
+    int | None, typer.Option(min=1, max=100, help="Take a picture that is no JPEG for one of this quality, whatever it shows.")
+]
+MaxPixels = Annotated[float, typer.Option(min=0.001, metavar="MEGAPIXELS", help="Refuse larger pictures.")]
+DEFAULT_MAX_PIXELS = 268.435456
+
+
+def to_options(
+    texture: float,
+    layer: LayerName,
+    projection: bool,
+    format_name: str,
+    quality: int | None,
+    depth: DepthName,
+    same_size: bool,
+    strip: bool,
+    auto_orient: bool,
+    force_quality: int | None,
+    max_pixels: float,
+) -> Options:
+    """The choices of a command line; `format_name` is the format that they come to."""
+    from ..output import Encoding
+    from .restoring import Options
+
+    fields: dict[str, Any] = {
+        "texture": texture,
+        "layer": layer.value,
+        "projection": projection,
+        "encoding": Encoding(format_name, quality),
+        "depth": int(depth.value),
+        "same_size": same_size,
+        "strip": strip,
+        "auto_orient": auto_orient,
+        "force_quality": force_quality,
+        "max_pixels": round(max_pixels * 1e6),
+    }
+    return Options(**fields)

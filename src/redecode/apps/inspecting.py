@@ -1,0 +1,78 @@
+"""What a file says of itself, as plain values for JSON."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from .. import colour
+from ..decoder import Picture, read
+from ..estimation import Trace, find_trace, nearest_quality
+from ..jpeg import MAX_PIXELS, JpegImage, Metadata
+
+
+def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
+    """Facts about a picture file.
+
+    Args:
+        data: the whole file.
+        max_pixels: refuse files whose header claims more.
+
+    Returns:
+        Names and values; `quality` is the nearest libjpeg quality factor of the luma table, `quality_fit` how well it fits, 0 … 1.
+
+    Raises:
+        RedecodeError: the file cannot be read.
+    """
+    picture = read(data, max_pixels)
+    return _of_jpeg(picture) if isinstance(picture, JpegImage) else _of_raster(picture)
+
+
+def _of_jpeg(image: JpegImage) -> dict[str, Any]:
+    quality, fit = nearest_quality(image.components[0].table)
+    facts: dict[str, Any] = {
+        "format": "progressive JPEG" if image.progressive else "JPEG",
+        "width": image.width,
+        "height": image.height,
+        "colour_model": image.colour_model,
+        "subsampling": image.subsampling,
+        "quality": quality,
+        "quality_fit": round(fit, 3),
+        "damaged": image.damaged,
+        "bytes_after_the_picture": image.trailing or None,
+        "metadata": _present(image.metadata),
+        "earlier_compression": None,
+        "luma_table": image.components[0].table.tolist(),
+        "chroma_table": image.components[1].table.tolist() if len(image.components) > 1 else None,
+    }
+    if image.colour_model in ("gray", "YCbCr"):
+        trace = find_trace(colour.to_uint8(colour.to_rgb(image.planes())))
+        # The file's own compression leaves its traces too.
+        if trace is not None and (trace.offset != (0, 0) or trace.quality < quality - 5):
+            facts["earlier_compression"] = _described(trace)
+    return facts
+
+
+def _of_raster(picture: Picture) -> dict[str, Any]:
+    assert not isinstance(picture, JpegImage)
+    trace = picture.trace
+    return {
+        "format": "no JPEG",
+        "width": picture.width,
+        "height": picture.height,
+        "colour_model": "gray" if picture.gray else "RGB",
+        "transparency": picture.alpha is not None,
+        "metadata": _present(picture.metadata),
+        "quality": trace.quality if trace else None,
+        "earlier_compression": _described(trace) if trace else "no trace of JPEG compression",
+        "luma_table": trace.tables[0].tolist() if trace else None,
+    }
+
+
+def _described(trace: Trace) -> str:
+    grid = "" if trace.offset == (0, 0) else f", block grid beginning at row {trace.offset[0]}, column {trace.offset[1]}"
+    return f"JPEG of quality about {trace.quality}{grid} (confidence {trace.confidence:.0%})"
+
+
+def _present(metadata: Metadata) -> list[str]:
+    return [field.name for field in fields(metadata) if getattr(metadata, field.name) is not None]

@@ -1,0 +1,149 @@
+"""Pictures that come without their JPEG: a PNG, WebP, TIFF, BMP or GIF saved from one, or pixels that were compressed twice.
+
+Their quantization tables are estimated from the pixels, and the networks restore them all the same; but without the
+file's own coefficients there is nothing to project onto.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from . import colour, dct, estimation
+from .errors import TooLargeError, UnreadableError, UnsupportedError
+from .estimation import Trace
+from .jpeg import MAX_PIXELS, Metadata
+
+Float32 = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+# What Pillow may open: formats that hold what a viewer showed of a JPEG. Everything else is refused unseen, which keeps its rarer,
+# less tested decoders away from hostile files.
+FORMATS = ("PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+
+
+@dataclass(frozen=True)
+class RasterImage:
+    """Pixels, and the signs of an earlier JPEG compression in them.
+
+    Attributes:
+        pixels: uint8 [H, W, 3] RGB or [H, W].
+        trace: what is known of the compression; None where nothing shows.
+        alpha: uint8 [H, W], kept aside; None where the file has none.
+        metadata: EXIF, ICC profile and the like.
+    """
+
+    pixels: Pixels
+    trace: Trace | None
+    alpha: Pixels | None = None
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def gray(self) -> bool:
+        """Whether there is luma only."""
+        return self.pixels.ndim == 2
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Rows and columns that are missing above and left of the picture to begin with a whole block."""
+        if self.trace is None:
+            return 0, 0
+        return -self.trace.offset[0] % dct.BLOCK, -self.trace.offset[1] % dct.BLOCK
+
+    def planes(self) -> Float32:
+        """Float32 [1 or 3, H, W], Y or Y, Cb, Cr, 0 … 255."""
+        return colour.to_planes(self.pixels)
+
+    def tables(self) -> NDArray[np.uint16]:
+        """The estimated quantization steps of luma and chroma, uint16 [2, 8, 8].
+
+        Raises:
+            ValueError: there is no trace.
+        """
+        if self.trace is None:
+            raise ValueError("a picture without traces of compression has no tables")
+        return self.trace.tables
+
+
+def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = None) -> RasterImage:
+    """Read a picture of one of FORMATS (of several frames, the first) and look for traces of JPEG compression.
+
+    Args:
+        data: the whole file.
+        max_pixels: refuse files whose header claims more.
+        force_quality: take the picture for a JPEG of this quality factor whose grid begins at the top left, whatever it shows.
+
+    Raises:
+        UnreadableError: no such picture, or damaged.
+        UnsupportedError: more than 8 bits per channel, or a colour model other than gray and RGB.
+        TooLargeError: more than max_pixels.
+    """
+    with warnings.catch_warnings():
+        # Pillow warns of odd metadata and of sizes that are checked here.
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.width * image.height > max_pixels:
+                    raise TooLargeError(
+                        f"the header claims {image.width}×{image.height} pixels, over the limit of {max_pixels / 1e6:.0f} megapixels"
+                    )
+                pixels, alpha = _pixels(image)
+                metadata = _metadata(image)
+        except UnidentifiedImageError:
+            raise UnreadableError("this is not a picture that redecode reads (JPEG; PNG, WebP, AVIF, TIFF, BMP, GIF)") from None
+        except (OSError, ValueError, SyntaxError, EOFError, OverflowError, Image.DecompressionBombError) as error:
+            raise UnreadableError(f"the file is damaged: {' '.join(str(error).split())}") from None
+    trace = estimation.find_trace(pixels) if force_quality is None else _forced(force_quality, pixels.ndim == 2)
+    return RasterImage(pixels, trace, alpha, metadata)
+
+
+def _pixels(image: Image.Image) -> tuple[Pixels, Pixels | None]:
+    if image.mode.startswith(("I", "F")):
+        raise UnsupportedError("pictures of more than 8 bits per channel are not supported: a JPEG never had them")
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"):
+        raise UnsupportedError(f"pictures of the colour model {image.mode} are not supported; convert it to RGB first")
+    gray = image.mode in ("1", "L", "LA")
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("L" if gray else "RGB")), None
+    whole = np.asarray(image.convert("LA" if gray else "RGBA"))
+    pixels = whole[..., 0] if gray else whole[..., :3]
+    return np.ascontiguousarray(pixels), np.ascontiguousarray(whole[..., -1])
+
+
+def _metadata(image: Image.Image) -> Metadata:
+    info = image.info
+    exif = info.get("exif") or (image.getexif().tobytes() if image.format != "TIFF" and len(image.getexif()) else None)
+    if exif and not exif.startswith(b"Exif\0\0"):
+        exif = b"Exif\0\0" + exif
+    dpi = info.get("dpi")
+    comment = info.get("comment") or info.get("Comment")
+    xmp = info.get("xmp")
+    return Metadata(
+        exif=exif or None,
+        icc_profile=info.get("icc_profile") or None,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
+        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        comment=comment.encode() if isinstance(comment, str) else comment,
+    )
+
+
+def _forced(quality: int, gray: bool) -> Trace:
+    tables = estimation.standard_tables(quality)
+    if gray:
+        tables[1] = 1
+    return Trace(offset=(0, 0), tables=tables, quality=quality, confidence=1.0)
