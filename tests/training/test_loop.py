@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +153,51 @@ def test_crops_are_reproducible_and_keep_the_block_grid(photographs: Path) -> No
         luma = a["degraded"][0].numpy() * 255
         coefficients = jpeg.dct.forward(jpeg.dct.to_blocks(luma)) / steps
         np.testing.assert_allclose(coefficients, np.rint(coefficients), atol=1e-2)
+
+
+def test_crops_do_not_depend_on_how_they_are_shared_out(photographs: Path) -> None:
+    config = data.DataConfig(patch=32, batch=4)
+    alone = iter(data.Crops(photographs / "train", config, seed=5))
+    pair = [iter(data.Crops(photographs / "train", config, seed=5, rank=rank, processes=2)) for rank in range(2)]
+    later = data.Crops(photographs / "train", config, seed=5)
+    later.first = 4
+    resumed = iter(later)
+    for step in range(2):
+        whole = [next(alone)["degraded"] for _ in range(4)]
+        shared = [next(pair[rank])["degraded"] for rank in (0, 0, 1, 1)]
+        assert all(torch.equal(a, b) for a, b in zip(whole, shared, strict=True))
+        if step == 1:
+            assert torch.equal(whole[0], next(resumed)["degraded"])
+
+
+@pytest.mark.parametrize("network", ["edge", "texture"])
+def test_two_processes_train_like_one(photographs: Path, tmp_path: Path, network: str) -> None:
+    save_vgg(photographs / "vgg19.safetensors", "vgg19", 10)
+    save_vgg(photographs / "vgg16.safetensors", "vgg16", 21)
+    path = tmp_path / "r.toml"
+    path.write_text(
+        "[schedule]\nsteps = 20\nwarmup = 2\nmuon = 0.01\n" + NETWORK + "[data]\npatch = 32\nbatch = 2\n"
+        '[texture]\nmatching_weights = "vgg19.safetensors"\nperceptual_network = "vgg16"\nperceptual_weights = "vgg16.safetensors"\n'
+        "discriminator_width = 2\n"
+    )
+    curves, weights = [], []
+    for devices in (1, 2):
+        output = tmp_path / str(devices)
+        command = [sys.executable, "-m", "redecode", "train", network, "--recipe", path, "--output", output, "--devices", str(devices)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=300)
+        assert done.returncode == 0, done.stderr.decode()
+        with (output / "curve.csv").open() as file:
+            curves.append([float(row["gray QF 10"]) for row in csv.DictReader(file)])
+        weights.append(load_file(output / loop.WEIGHTS))
+    np.testing.assert_allclose(curves[0], curves[1], atol=1e-4)
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], atol=1e-4, rtol=0)
+
+
+def test_batches_must_be_shared_out_evenly(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="evenly"):
+        loop.train("edge", write_recipe(tmp_path / "r.toml", 1), tmp_path / "run", devices=2)
 
 
 def test_validation_images_are_never_trained_on(tmp_path: Path) -> None:

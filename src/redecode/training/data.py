@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class DataConfig:
 
     Attributes:
         patch: side of a crop in pixels, a multiple of 16 so that crops keep the file's block grid.
-        batch: crops per step.
+        batch: crops per step, over all processes together.
         quality_low, quality_high: range of the quality factor, drawn log-uniformly (coarse quantization is where there is most
             to restore, and where steps of the quality factor matter most).
         gray: share of one-component files. Half of them are on the studio range (MATLAB's rgb2ycbcr), as the literature's
@@ -102,14 +103,19 @@ def to_network(planes: NDArray[np.float32]) -> Tensor:
 class Crops(IterableDataset[Sample]):
     """An endless stream of random crops; decoded photographs stay in memory.
 
+    Crop number i depends on nothing but the seed and i: not on the number of workers or processes, nor on where a run was resumed.
+
     Attributes:
-        patch: side of the crops; may be changed before a new iteration, up to the config's largest.
+        patch: side of the crops; may be changed before a new iteration, up to the config's largest, as may the next two.
+        batch: crops per step.
+        first: number of the first crop.
     """
 
-    def __init__(self, folder: Path, config: DataConfig, seed: int) -> None:
+    def __init__(self, folder: Path, config: DataConfig, seed: int, rank: int = 0, processes: int = 1) -> None:
         self.config = config
         self.seed = seed
-        self.patch = config.patch
+        self.rank, self.processes = rank, processes
+        self.patch, self.batch, self.first = config.patch, config.batch, 0
         largest = max(config.patch, config.late_patch) if config.late_share else config.patch
         self.images: list[NDArray[np.uint8]] = []
         self.shrunk: list[NDArray[np.uint8]] = []
@@ -124,12 +130,17 @@ class Crops(IterableDataset[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         info = torch.utils.data.get_worker_info()
-        generator = random.Random(f"{self.seed}/{info.id if info else 0}")
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
         weights = {id(pool): [im.shape[0] * im.shape[1] for im in pool] for pool in (self.images, self.shrunk)}
-        while True:
-            pool = self.shrunk if generator.random() < self.config.downscale and self.shrunk else self.images
-            (image,) = generator.choices(pool, weights[id(pool)])
-            yield self._crop(image, generator)
+        share = self.batch // self.processes
+        # Loaders take whole batches from their workers by turns.
+        for step in itertools.count(worker, workers):
+            begin = self.first + step * self.batch + self.rank * share
+            for number in range(begin, begin + share):
+                generator = random.Random(f"{self.seed}/{number}")
+                pool = self.shrunk if generator.random() < self.config.downscale and self.shrunk else self.images
+                (image,) = generator.choices(pool, weights[id(pool)])
+                yield self._crop(image, generator)
 
     def _crop(self, image: NDArray[np.uint8], generator: random.Random) -> Sample:
         config, patch = self.config, self.patch

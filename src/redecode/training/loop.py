@@ -68,6 +68,10 @@ class State:
     images: int = 0
 
 
+def _silent(fraction: float, message: str) -> None:
+    pass
+
+
 Step = Callable[[Fabric, State, Sample], dict[str, Tensor]]
 
 
@@ -77,9 +81,14 @@ def train(
     output: Path,
     max_minutes: float | None = None,
     resume: bool = False,
-    report: Report = lambda fraction, message: None,
+    report: Report = _silent,
+    devices: int = 1,
+    nodes: int = 1,
 ) -> None:
     """Train a network by its recipe.
+
+    With several processes every one takes its share of each batch and the gradients are averaged, so that the recipe means the same on
+    any number of them: neither batch nor learning rate are scaled.
 
     Args:
         network: "edge" or "texture".
@@ -89,48 +98,62 @@ def train(
             schedule all the same: the cosine follows the time where that is ahead of the steps.
         resume: go on from the folder's checkpoint.
         report: called now and then with the share done and a line of text.
+        devices: processes on each machine, each with a GPU of its own where there are any.
+        nodes: machines.
 
     Raises:
         DependencyError: data, weights or a checkpoint are missing.
-        ValueError: the recipe is faulty.
+        ValueError: the recipe is faulty, or its batches cannot be shared out evenly.
     """
     plan = read_recipe(recipe)
-    fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if torch.cuda.is_available() else "32-true")
+    processes = devices * nodes
+    if plan.data.batch % processes or (plan.data.late_share and plan.data.late_batch % processes):
+        raise ValueError(f"{recipe}: its batches cannot be shared out evenly among {processes} processes")
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if torch.cuda.is_available() else "32-true"
+    strategy = "ddp" if processes > 1 else "auto"
+    fabric = Fabric(accelerator="auto", strategy=strategy, devices=devices, num_nodes=nodes, precision=precision)
+    fabric.launch()
     fabric.seed_everything(plan.seed, verbose=False)
+    if not fabric.is_global_zero:
+        report = _silent
     output.mkdir(parents=True, exist_ok=True)
     state, step = _prepare(fabric, network, plan, recipe.parent)
     if resume:
         _load_checkpoint(output / CHECKPOINT, state)
     photographs = data_path("train")
     report(_progress(plan, state, max_minutes), "reading the photographs")
-    crops = Crops(photographs, plan.data, plan.seed + state.step)
-    samples = _stream(fabric, crops, plan.data.batch)
+    crops = Crops(photographs, plan.data, plan.seed, fabric.global_rank, fabric.world_size)
+    crops.first = state.images
+    samples = _stream(fabric, crops)
     validation = {
         name: _collate(validation_set(photographs, quality, sampling, VALIDATION_IMAGES, VALIDATION_SIDE))
         for name, (quality, sampling) in VALIDATION.items()
     }
     saved = time.monotonic()
-    while (progress := _progress(plan, state, max_minutes)) < 1:
+    # All processes go by one clock.
+    while (progress := fabric.broadcast(_progress(plan, state, max_minutes))) < 1:
         if progress >= 1 - plan.data.late_share and crops.patch != plan.data.late_patch:
-            crops.patch = plan.data.late_patch
-            samples = _stream(fabric, crops, plan.data.late_batch)
+            crops.patch, crops.batch, crops.first = plan.data.late_patch, plan.data.late_batch, state.images
+            samples = _stream(fabric, crops)
         began = time.monotonic()
         _set_rates(plan, state, progress)
         sample = next(samples)
         terms = step(fabric, state, sample)
         _update_ema(state, plan.schedule.ema)
         state.step += 1
-        state.images += len(sample["tables"])
+        state.images += crops.batch
         state.seconds += time.monotonic() - began
         if state.step % 20 == 0:
             report(progress, f"step {state.step}: " + ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items()))
-        if state.step % plan.schedule.validate_every == 0:
+        if state.step % plan.schedule.validate_every == 0 and fabric.is_global_zero:
             _log(output, state, _validate(fabric, network, plan.network, state, validation))
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+        if time.monotonic() - saved > CHECKPOINT_SECONDS and fabric.is_global_zero:
             _save(output, network, plan, recipe, state)
             saved = time.monotonic()
-    _log(output, state, _validate(fabric, network, plan.network, state, validation))
-    _save(output, network, plan, recipe, state)
+    if fabric.is_global_zero:
+        _log(output, state, _validate(fabric, network, plan.network, state, validation))
+        _save(output, network, plan, recipe, state)
+    fabric.barrier()
     report(1, f"{state.step} steps, {state.images} crops, {state.seconds / 60:.1f} minutes")
 
 
@@ -219,16 +242,26 @@ def _texture_step(plan: Recipe, matching: Vgg, perceptual: Vgg) -> Step:
         percep = losses.perceptual(perceptual(restored)[0], perceptual_original)
         tm = losses.texture_matching(matching(restored), matching_original, patches, weights.matching_layer_weights)
         adversarial_weight = weights.adversarial if state.step >= weights.discriminator_warmup else 0.0
-        discriminator.requires_grad_(False)
-        adv = losses.adversarial(discriminator(restored))
-        discriminator.requires_grad_(True)
+        # Past the wrapper that averages gradients: this pass is for the generator's alone.
+        with fabric.autocast():
+            adv = losses.adversarial(_frozen(discriminator, restored))
         total = losses.texture(mse, percep, tm, adv, (weights.perceptual, weights.texture_matching, adversarial_weight))
         _descend(fabric, plan, state, "network", total)
-        d = losses.discriminator(discriminator(original), discriminator(restored.detach()))
+        logits = discriminator(torch.cat([original, restored.detach()]))
+        d = losses.discriminator(*logits.chunk(2))
         _descend(fabric, plan, state, "discriminator", d)
         return {"mse": mse.detach(), "percep": percep.detach(), "tm": tm.detach(), "adv": adv.detach(), "D": d.detach()}
 
     return step
+
+
+def _frozen(wrapped: nn.Module, inputs: Tensor) -> Tensor:
+    """A pass through a module's plain self that gives gradients to its inputs only."""
+    module = _plain(wrapped)
+    module.requires_grad_(False)
+    outputs: Tensor = module(inputs)
+    module.requires_grad_(True)
+    return outputs
 
 
 def _descend(fabric: Fabric, plan: Recipe, state: State, name: str, loss: Tensor) -> None:
@@ -268,11 +301,13 @@ def _plain(module: nn.Module) -> nn.Module:
     return module.module if hasattr(module, "module") else module  # type: ignore[return-value]
 
 
-def _stream(fabric: Fabric, crops: Crops, batch: int) -> Iterator[Sample]:
+def _stream(fabric: Fabric, crops: Crops) -> Iterator[Sample]:
     workers = max(1, min(14, (os.cpu_count() or 1) - 1))
-    loader = DataLoader(crops, batch_size=batch, num_workers=workers, prefetch_factor=4, pin_memory=torch.cuda.is_available())
+    share = crops.batch // crops.processes
+    loader = DataLoader(crops, batch_size=share, num_workers=workers, prefetch_factor=4, pin_memory=torch.cuda.is_available())
     sample: Sample
-    for sample in fabric.setup_dataloaders(loader):  # type: ignore[assignment]
+    # Crops shares itself out among the processes.
+    for sample in fabric.setup_dataloaders(loader, use_distributed_sampler=False):  # type: ignore[assignment]
         sample["degraded"] = sample["degraded"].contiguous(memory_format=torch.channels_last)
         yield sample
 

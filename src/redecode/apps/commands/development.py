@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -37,13 +38,15 @@ def train(
     max_time: Annotated[float | None, typer.Option(metavar="MINUTES", min=0, help="Stop after so many minutes in all.")] = None,
     output: Annotated[Path | None, typer.Option(show_default="runs/<recipe>", help="Folder for checkpoints, weights and curve.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the output folder.")] = False,
+    devices: Annotated[int, typer.Option(min=1, help="Processes on each machine, each with a GPU where there are any.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
 ) -> None:
     """Train a network by its recipe (needs the extra `train`)."""
     with reported(), extra("train"):
         from ...training import loop
 
         with _training_progress() as report:
-            loop.train(network.value, recipe, output or Path("runs", recipe.stem), max_time, resume, report)
+            loop.train(network.value, recipe, output or Path("runs", recipe.stem), max_time, resume, report, devices, nodes)
 
 
 def export(
@@ -118,6 +121,9 @@ def _training_progress() -> Iterator[Callable[[float, str], None]]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        yield lambda fraction, message: None  # One process of several speaks for all.
+        return
     if not console.is_terminal:
         said = -math.inf
 
