@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from . import colour, jpeg, projection, raster, tiling, weights
 from .errors import UnsupportedError
 from .fusion import fuse
+from .generations import first_generation
 from .jpeg import JpegImage
 from .mask import orientation_diversity, region_mask
 from .raster import RasterImage
@@ -208,19 +209,23 @@ class _Network:
         return restore
 
 
-def read(data: bytes, max_pixels: int = jpeg.MAX_PIXELS, force_quality: int | None = None) -> Picture:
+def read(data: bytes, max_pixels: int = jpeg.MAX_PIXELS, force_quality: int | None = None, as_is: bool = False) -> Picture:
     """Read a file: a JPEG, or a picture that may have been one.
 
     Args:
         data: the whole file.
         max_pixels: refuse files whose header claims more.
         force_quality: take a picture that is no JPEG for one of this quality factor.
+        as_is: take a JPEG as it is. Else the first generation of one that was compressed twice takes its place, where it shows: to restore
+            that gains about 1 dB more.
 
     Raises:
         RedecodeError: what :func:`redecode.jpeg.read` and :func:`redecode.raster.read` raise.
     """
     if not data or data[:2] == b"\xff\xd8":
-        return jpeg.read(data, max_pixels)
+        image = jpeg.read(data, max_pixels)
+        earlier = None if as_is else first_generation(image)
+        return earlier.image if earlier else image
     return raster.read(data, max_pixels, force_quality)
 
 

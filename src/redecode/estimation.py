@@ -2,7 +2,7 @@
 
 A picture that was decoded from a JPEG and saved without loss has DCT coefficients, on the grid of its blocks, that sit on multiples of
 the quantization steps but for the noise of rounding to 8 bits; on any other grid they are spread out. No visible blocks are needed for
-that: it shows up to quality 99. Everything is estimated from the luma of blocks that cannot have been clipped.
+that: it shows up to quality 99. Everything is estimated from luma, mostly in blocks that cannot have been clipped.
 
 1. The grid is the offset, of 64, at which the histograms of the coefficients have the least entropy, whatever the steps.
 2. The table is the one of greatest likelihood there: one of libjpeg's 100, or, where the coefficients clearly have other steps, those.
@@ -57,8 +57,8 @@ _OFFSETS = dct.BLOCK**2
 _WINDOW = 2 * dct.BLOCK - 1
 # At most so many windows, spread over the picture, tell the tables, and at most so many of these the offset.
 _MAX_WINDOWS, _MAX_SEARCHED = 4096, 512
-# Fewer cannot tell what is chance.
-_MIN_WINDOWS = 24
+# Fewer than the first cannot tell what is chance. While there are fewer than the second, clipped ones are looked at as well.
+_MIN_WINDOWS, _ENOUGH_WINDOWS = 24, 128
 # Coefficients are counted in bins of 1/8 for the tables, which is fine beside the rounding noise, and in bins of 1/2, up to 64, for the
 # offset, where more or less of either changes little.
 _FINE, _COARSE, _COARSE_RANGE = 8, 2, 64
@@ -76,8 +76,9 @@ _DECISIVE = 10.0
 # A step of the standard table is doubted only when another one within this factor explains the coefficients better: the steps of a
 # second, finer quantization, which show as well, are mostly farther off.
 _NEIGHBOURHOOD = 1.5
-# Standard errors by which the found grid must surpass chance. Photographs without a trace stay under 2, small crops of them under 3.
-_MIN_SIGNIFICANCE = 3.0
+# Standard errors by which the found grid must surpass chance, up to a quality and from there on. Steps that fine fit anything a little,
+# and false alarms come from them (3 to 4 in some small or enlarged pictures); files that have them reach 8 and more.
+_MIN_SIGNIFICANCE, _MIN_SIGNIFICANCE_FINE, _FINE_QUALITY = 3.0, 5.0, 97
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,8 @@ def nearest_quality(table: NDArray[np.uint16], chroma: bool = False) -> tuple[in
         chroma: whether it is a chroma table.
 
     Returns:
-        The quality factor, 1 … 100 (the lowest, where tables are equally like it), and how well its table fits, 0 … 1: the geometric mean over the frequencies of the smaller of both
-        steps over the larger. It is 1 if and only if the tables are equal.
+        The quality factor, 1 … 100 (the lowest, where several are equally near), and how well its table fits, 0 … 1: the geometric mean
+        over the frequencies of the smaller of both steps over the larger. It is 1 if and only if the tables are equal.
     """
     return _nearest(table.reshape(-1), _STANDARD[:, int(chroma)])
 
@@ -143,21 +144,27 @@ def find_trace(pixels: Pixels) -> Trace | None:
     luma = _windows(pixels)
     if len(luma) < _MIN_WINDOWS:
         return None
-    coefficients = _at_all_offsets(luma[_spread(len(luma), _MAX_SEARCHED)])
+    searched = _spread(len(luma), _MAX_SEARCHED)
+    coefficients = _at_all_offsets(luma[searched])
     grid = int(_concentration(coefficients).argmax())
     row, column = divmod(grid, dct.BLOCK)
-    log_likelihood, noise = _fit_steps(luma[:, row : row + dct.BLOCK, column : column + dct.BLOCK])
+    blocks = luma[:, row : row + dct.BLOCK, column : column + dct.BLOCK]
+    log_likelihood, noise = _fit_steps(blocks)
     steps = _find_steps(log_likelihood)
-    significance = _significance(_nearness(coefficients, steps, noise[np.arange(len(steps)), steps - 1]), grid)
-    if significance < _MIN_SIGNIFICANCE:
-        return None
+    nearness = _nearness(coefficients, steps, noise[np.arange(len(steps)), steps - 1])
+    # What is repeated, like the tiles of a game's map, is no further evidence.
+    _, distinct = np.unique(blocks[searched].reshape(len(searched), -1), axis=0, return_index=True)
+    significance = _significance(nearness[distinct], grid)
     quality, _ = nearest_quality(steps)
+    least = _MIN_SIGNIFICANCE if quality < _FINE_QUALITY else _MIN_SIGNIFICANCE_FINE
+    if len(distinct) < _MIN_WINDOWS or significance < least:
+        return None
     chroma = np.ones_like(steps) if pixels.ndim == 2 else _STANDARD[quality - 1, 1]
     return Trace(
         offset=(row, column),
         tables=np.stack([steps, chroma]).reshape(2, dct.BLOCK, dct.BLOCK),
         quality=quality,
-        confidence=1 - 0.5 ** (significance / _MIN_SIGNIFICANCE),
+        confidence=1 - 0.5 ** (significance / least),
     )
 
 
@@ -174,7 +181,7 @@ def _spread(count: int, most: int) -> NDArray[np.intp]:
 
 
 def _windows(pixels: Pixels) -> Float32:
-    """Windows spread over the picture, without those that are flat and those that touch black or white, where something may be clipped.
+    """Windows spread over the picture, but for flat ones and, where there are enough others, those with black or white that may be clipped.
 
     Returns:
         float32 [n, 15, 15], luma in whole numbers around 0. Their first pixels lie at multiples of 8. n may be 0.
@@ -186,7 +193,9 @@ def _windows(pixels: Pixels) -> Float32:
     places = _spread(rows * columns, _MAX_WINDOWS)
     windows = views[places // columns, places % columns]
     samples = windows.reshape(len(windows), -1)
-    windows = windows[(samples.min(1) > 0) & (samples.max(1) < 255)]
+    clipped = ((samples == 0) | (samples == 255)).sum(1)
+    order = clipped.argsort(kind="stable")
+    windows = windows[np.sort(order[: max(_ENOUGH_WINDOWS, int((clipped == 0).sum()))])]
     # One tall picture of all windows; the view has left its channels before the rows.
     tall = np.moveaxis(windows, 1, -1) if pixels.ndim == 3 else windows
     luma = colour.to_planes(tall.reshape(-1, *tall.shape[2:]))[0].reshape(-1, _WINDOW, _WINDOW)

@@ -54,6 +54,7 @@ AutoOrient = Annotated[bool, typer.Option("--auto-orient", help="Turn the pictur
 ForceQuality = Annotated[
     int | None, typer.Option(min=1, max=100, help="Take a picture that is no JPEG for one of this quality, whatever it shows.")
 ]
+AsIs = Annotated[bool, typer.Option("--as-is", help="Of a file that was compressed twice, do not go back to the first time.")]
 MaxPixels = Annotated[float, typer.Option(min=0.001, metavar="MEGAPIXELS", help="Refuse larger pictures.")]
 DEFAULT_MAX_PIXELS = 268.435456
 
@@ -70,6 +71,7 @@ def to_options(
     auto_orient: bool,
     force_quality: int | None,
     max_pixels: float,
+    as_is: bool,
 ) -> Options:
     """The choices of a command line; `format_name` is the format that they come to."""
     from ..output import Encoding
@@ -86,5 +88,6 @@ def to_options(
         "auto_orient": auto_orient,
         "force_quality": force_quality,
         "max_pixels": round(max_pixels * 1e6),
+        "as_is": as_is,
     }
     return Options(**fields)

@@ -110,6 +110,7 @@ def restore(
     auto_orient: choices.AutoOrient = False,
     force_quality: choices.ForceQuality = None,
     max_pixels: choices.MaxPixels = choices.DEFAULT_MAX_PIXELS,
+    as_is: choices.AsIs = False,
     threads: Annotated[int | None, typer.Option(min=1, show_default="all cores", help="Threads to compute with.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each file.")] = False,
@@ -138,6 +139,7 @@ def restore(
             auto_orient,
             force_quality,
             max_pixels,
+            as_is,
         )
         voice = _Voice(as_json, quiet or to_stdout, verbose)
         total = len(jobs) + len(failures)

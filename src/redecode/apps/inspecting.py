@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from .. import colour
 from ..decoder import Picture, read
-from ..estimation import Trace, find_trace, nearest_quality
+from ..estimation import Trace, nearest_quality
+from ..generations import first_generation
 from ..jpeg import MAX_PIXELS, JpegImage, Metadata
 
 
@@ -24,7 +24,7 @@ def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
     Raises:
         RedecodeError: the file cannot be read.
     """
-    picture = read(data, max_pixels)
+    picture = read(data, max_pixels, as_is=True)
     return _of_jpeg(picture) if isinstance(picture, JpegImage) else _of_raster(picture)
 
 
@@ -45,11 +45,8 @@ def _of_jpeg(image: JpegImage) -> dict[str, Any]:
         "luma_table": image.components[0].table.tolist(),
         "chroma_table": image.components[1].table.tolist() if len(image.components) > 1 else None,
     }
-    if image.colour_model in ("gray", "YCbCr"):
-        trace = find_trace(colour.to_uint8(colour.to_rgb(image.planes())))
-        # The file's own compression leaves its traces too.
-        if trace is not None and (trace.offset != (0, 0) or trace.quality < quality - 5):
-            facts["earlier_compression"] = _described(trace)
+    if (earlier := first_generation(image)) is not None:
+        facts["earlier_compression"] = f"JPEG of quality about {earlier.quality} (confidence {earlier.confidence:.0%})"
     return facts
 
 

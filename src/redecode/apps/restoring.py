@@ -34,6 +34,7 @@ class Options:
         auto_orient: turn the picture as its EXIF orientation says.
         force_quality: take a picture that is no JPEG for one of this quality factor, whatever it shows.
         max_pixels: refuse larger pictures.
+        as_is: do not go back to the first generation of a file that was compressed twice.
     """
 
     texture: float = 1.0
@@ -46,6 +47,7 @@ class Options:
     auto_orient: bool = False
     force_quality: int | None = None
     max_pixels: int = MAX_PIXELS
+    as_is: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,11 @@ class Restored:
             notes.append("it shows no trace of JPEG compression and was left unchanged; --force-quality restores it all the same")
         if isinstance(picture, JpegImage) and picture.damaged:
             notes.append("parts of the picture data are missing or corrupt; what is there was restored")
+        if isinstance(picture, JpegImage) and picture.resaved:
+            notes.append(
+                f"it was compressed twice, at quality {quality_of(self.decoded)} and {picture.resaved}, "
+                "and restored from the first; --as-is ignores that"
+            )
         if isinstance(picture, JpegImage) and picture.trailing:
             notes.append(f"{picture.trailing} bytes after the picture (a second picture, a video) were left out")
         return tuple(notes)
@@ -119,7 +126,7 @@ def restore(decoder: Decoder, data: bytes, options: Options, progress: Progress 
     from ..decoder import read
 
     began = time.monotonic()
-    picture = read(data, options.max_pixels, options.force_quality)
+    picture = read(data, options.max_pixels, options.force_quality, options.as_is)
     # Only two of the layers depend on the texture network, and only one of them on the dial.
     amount = {"fused": options.texture, "texture": 1.0}.get(options.layer, 0.0)
     decoded = decoder.decode(picture, amount, options.projection, progress)

@@ -21,6 +21,7 @@ from ..errors import DependencyError
 
 # Every VALIDATION_STRIDE-th training image, in the order of the sorted names, is held out for validation.
 VALIDATION_STRIDE = 25
+COARSE_QUALITY = 20
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class DataConfig:
         batch: crops per step, over all processes together.
         quality_low, quality_high: range of the quality factor, drawn log-uniformly (coarse quantization is where there is most
             to restore, and where steps of the quality factor matter most).
+        coarse: share of crops for which the range ends at COARSE_QUALITY, where people's need is greatest.
         gray: share of one-component files. Half of them are on the studio range (MATLAB's rgb2ycbcr), as the literature's
             gray protocol has them.
         subsampled: share of 4:2:0 among the colour files; the rest is 4:4:4 and 4:2:2, three to one.
@@ -47,6 +49,7 @@ class DataConfig:
     late_batch: int = 2
     quality_low: int = 5
     quality_high: int = 95
+    coarse: float = 0.0
     gray: float = 0.25
     subsampled: float = 0.7
     downscale: float = 0.3
@@ -152,7 +155,8 @@ class Crops(IterableDataset[Sample]):
         if generator.random() < 0.5:
             crop = crop[:, ::-1]
         crop = np.ascontiguousarray(crop)
-        span = np.log(config.quality_high / config.quality_low)
+        highest = COARSE_QUALITY if generator.random() < config.coarse else config.quality_high
+        span = np.log(highest / config.quality_low)
         quality = round(config.quality_low * float(np.exp(span * generator.random())))
         if generator.random() < config.gray:
             studio = generator.random() < 0.5
