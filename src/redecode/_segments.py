@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .errors import LimitError, UnreadableError, UnsupportedError
+from .errors import LimitError, TooLargeError, UnreadableError, UnsupportedError
 
 # T.81 table B.1: frames that 8-bit decoders read (the last two are arithmetic-coded), and what the others are called.
 _SUPPORTED_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
@@ -29,6 +29,7 @@ _OTHER_FRAMES = {
     0xF7: "JPEG-LS",
 }
 _PROGRESSIVE = {0xC2, 0xCA}
+_ARITHMETIC = {0xC9, 0xCA}
 _SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DAC = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xCC
 _APP0, _APP1, _APP2, _APP14, _COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
 _NEEDED = _SUPPORTED_FRAMES | {_SOS, _DQT, _DHT, _DRI, _DAC}
@@ -37,11 +38,15 @@ _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 # Encoders write about ten scans, the standard's progression rules would allow some hundreds. Every scan visits every block, so a
 # small file with very many of them over a large frame would keep a decoder busy for hours.
 MAX_SCANS = 500
+# libjpeg decodes no longer side.
+MAX_SIDE = 65_500
 
 # Within entropy-coded data 0xFF is followed by 0 (stuffing), a restart marker, or more 0xFF. Anything from 0xC0 on ends it;
 # smaller codes are reserved and appear in damaged files only, mostly where the stuffed 0 was hit.
 _SCAN_END = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 _RESERVED = re.compile(rb"\xff[\x01-\xbf]")
+# Any marker, behind whatever does not belong there.
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
 
 # The order in which a segment lists the 64 entries of a table: entry i belongs at natural (row by row) position ZIGZAG[i].
 ZIGZAG = tuple(
@@ -57,14 +62,21 @@ Table = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame header: the picture's size and, per component, identifier, (horizontal, vertical) sampling and table slot."""
+    """A frame header: the picture's size and coding and, per component, identifier, (horizontal, vertical) sampling and table slot."""
 
     width: int
     height: int
     progressive: bool
+    arithmetic: bool
     identifiers: bytes
     sampling: tuple[tuple[int, int], ...]
     slots: tuple[int, ...]
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """Rows and columns of 8×8 blocks per component (T.81, A.1.1 and A.2.4): the very sizes to which libjpeg comes."""
+        h_max, v_max = max(h for h, _ in self.sampling), max(v for _, v in self.sampling)
+        return [(-(-self.height * v // (8 * v_max)), -(-self.width * h // (8 * h_max))) for h, v in self.sampling]
 
 
 @dataclass
@@ -76,6 +88,8 @@ class Segments:
         tables: quantization steps per component, 64 in natural order; None for one that no table in the file serves.
         damaged: whether something after the header was missing or out of order.
         stripped: the file with nothing but what libjpeg needs.
+        visits: how many blocks its scans visit in all.
+        coded: bytes of entropy-coded data.
         exif: as in the file, with its "Exif" signature; None where absent.
         icc_profile: put together from its chunks; None where absent or incomplete.
         density: (unit, horizontal, vertical) of the JFIF header; None where absent.
@@ -89,6 +103,8 @@ class Segments:
     tables: tuple[Table | None, ...]
     damaged: bool
     stripped: bytes
+    visits: int
+    coded: int
     exif: bytes | None
     icc_profile: bytes | None
     density: tuple[int, int, int] | None
@@ -104,6 +120,7 @@ def walk(data: bytes) -> Segments:
     Raises:
         UnreadableError: empty, no JPEG, or damaged before its picture data begins.
         UnsupportedError: lossless, hierarchical or 12-bit coding; two components, or more than four.
+        TooLargeError: a side of more than MAX_SIDE.
         LimitError: more than MAX_SCANS scans.
     """
     if not data:
@@ -114,7 +131,8 @@ def walk(data: bytes) -> Segments:
     position, ended = 2, False
     while not ended:
         try:
-            marker, payload, position = _segment(data, position)
+            marker, payload, position, junk = _segment(data, position)
+            state.damaged |= junk
             ended = marker == _EOI
             state.take(marker, payload)
         except UnreadableError:
@@ -128,22 +146,25 @@ def walk(data: bytes) -> Segments:
     return state.result(len(data[position:].rstrip(b"\0")) if ended else 0)
 
 
-def _segment(data: bytes, position: int) -> tuple[int, bytes, int]:
-    """The segment at a position: its marker, its payload, and the position after it."""
-    # Any number of fill bytes 0xFF may stand before a marker (B.1.1.2).
-    while data[position : position + 2] == b"\xff\xff":
-        position += 1
-    if data[position : position + 2] == b"\xff\xd9":
-        return _EOI, b"", position + 2
-    if position + 4 > len(data):
+def _segment(data: bytes, position: int) -> tuple[int, bytes, int, bool]:
+    """The next segment from a position on: its marker, its payload, the position after it, and whether something stood before it."""
+    found = _MARKER.search(data, position)
+    if not found:
         raise UnreadableError("the file ends before its picture data begins")
-    lead, marker, length = struct.unpack_from(">BBH", data, position)
-    if lead != 0xFF or marker < 0xC0 or 0xD0 <= marker <= _SOI:
+    start, marker = found.start(), data[found.start() + 1]
+    # Any number of fill bytes 0xFF may stand before a marker (B.1.1.2). Viewers step over other bytes, too.
+    junk = data.count(b"\xff", position, start) != start - position
+    if marker == _EOI:
+        return _EOI, b"", start + 2, junk
+    if start + 4 > len(data):
+        raise UnreadableError("the file ends before its picture data begins")
+    (length,) = struct.unpack_from(">H", data, start + 2)
+    if marker < 0xC0 or 0xD0 <= marker <= _SOI:
         raise UnreadableError("the file is damaged: a marker was expected in its header")
-    payload = data[position + 4 : position + 2 + length]
+    payload = data[start + 4 : start + 2 + length]
     if length < 2 or len(payload) != length - 2:
         raise UnreadableError("the file ends before its picture data begins")
-    return marker, payload, position + 2 + length
+    return marker, payload, start + 2 + length, junk
 
 
 @dataclass
@@ -152,10 +173,12 @@ class _State:
     slots: dict[int, Table] = field(default_factory=dict)
     tables: dict[int, Table] = field(default_factory=dict)
     scans: int = 0
+    visits: int = 0
+    coded: int = 0
     damaged: bool = False
     kept: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
     adobe_transform: int | None = None
-    exif: bytes | None = None
+    exif_parts: list[bytes] = field(default_factory=list)
     icc_chunks: list[bytes] = field(default_factory=list)
     density: tuple[int, int, int] | None = None
     xmp: bytes | None = None
@@ -189,6 +212,7 @@ class _State:
             raise UnreadableError("the file ends before its picture data begins")
         coded, repaired = _RESERVED.subn(b"\xff\x00", data[position:end])
         self.kept.append(coded)
+        self.coded += len(coded)
         self.damaged |= bool(repaired)
         return end
 
@@ -200,7 +224,9 @@ class _State:
             tables=tables,
             damaged=self.damaged,
             stripped=b"".join([*self.kept, b"\xff\xd9"]),
-            exif=self.exif,
+            visits=self.visits,
+            coded=self.coded,
+            exif=b"".join(self.exif_parts) or None,
             icc_profile=_join_icc(self.icc_chunks),
             density=self.density,
             xmp=self.xmp,
@@ -226,6 +252,7 @@ class _State:
         known = set(identifiers) <= set(self.frame.identifiers) and len(set(identifiers)) == count
         if count == 0 or len(payload) != 4 + 2 * count or not known:
             raise UnreadableError("the file is damaged: a scan header makes no sense")
+        blocks = self.frame.blocks
         for identifier in identifiers:
             component = self.frame.identifiers.index(identifier)
             slot = self.frame.slots[component]
@@ -233,6 +260,7 @@ class _State:
                 raise UnreadableError("the file is damaged: a quantization table is missing")
             # A table may be replaced between scans; a component keeps the one that its first scan found (B.2.4.1).
             self.tables.setdefault(component, self.slots[slot])
+            self.visits += blocks[component][0] * blocks[component][1]
         self.scans += 1
 
     def _take_application_data(self, marker: int, payload: bytes) -> None:
@@ -240,7 +268,7 @@ class _State:
             self.density = struct.unpack_from(">BHH", payload, 7)
         elif marker == _APP1 and payload[:6] == b"Exif\0\0":
             # Long EXIF data is spread over several segments, each with the signature.
-            self.exif = payload if self.exif is None else self.exif + payload[6:]
+            self.exif_parts.append(payload[6:] if self.exif_parts else payload)
         elif marker == _APP2 and payload[:12] == b"ICC_PROFILE\0":
             self.icc_chunks.append(payload[12:])
         elif marker == _APP14 and payload[:5] == b"Adobe" and len(payload) >= 12:
@@ -261,6 +289,8 @@ def _parse_frame(marker: int, payload: bytes) -> Frame:
         raise UnsupportedError(f"{precision}-bit JPEG files are not supported; convert it to 8 bits first")
     if width == 0 or height == 0:
         raise UnreadableError("the header gives the picture a size of zero")
+    if max(width, height) > MAX_SIDE:
+        raise TooLargeError(f"the header claims {width}×{height} pixels; no side may be longer than {MAX_SIDE}")
     if count not in (1, 3, 4):
         raise UnsupportedError(f"JPEG files of {count} components are not supported; convert it to gray, RGB or CMYK first")
     if len(payload) != 6 + 3 * count:
@@ -273,7 +303,7 @@ def _parse_frame(marker: int, payload: bytes) -> Frame:
         raise UnreadableError("the file is damaged: its frame header makes no sense")
     if count == 1:
         sampling = ((1, 1),)  # The factors of a single component have no meaning (A.2.2).
-    return Frame(width, height, marker in _PROGRESSIVE, identifiers, sampling, tuple(slots))
+    return Frame(width, height, marker in _PROGRESSIVE, marker in _ARITHMETIC, identifiers, sampling, tuple(slots))
 
 
 def _quantization_tables(payload: bytes) -> Iterator[tuple[int, Table]]:

@@ -14,6 +14,9 @@ import os
 import re
 import tempfile
 import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,9 +26,15 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from . import _segments, dct
-from .errors import DependencyError, TooLargeError, UnreadableError
+from .errors import DependencyError, LimitError, TooLargeError, UnreadableError
 
 MAX_PIXELS = 268_435_456
+# Blocks that the scans of a file may visit in all. The largest picture takes 100 million with the scans that encoders write. Without data
+# a visit takes half a microsecond at worst, so that no file, however small, keeps a processor busy for much more than a minute.
+MAX_VISITS = 1 << 27
+# Above this size a picture must have data for at least this share of its blocks: a Huffman code has a bit at least, so that a file of fewer
+# bits is all but empty, and its header the only reason to allocate gigabytes. (An arithmetic coder may need less than a bit.)
+_SIZE_WORTH_DATA, _LEAST_DATA = 16_000_000, 0.01
 
 Float32 = NDArray[np.float32]
 
@@ -90,6 +99,8 @@ class JpegImage:
             writes them, that is inverted (but for the YCC of YCCK, which is that of the inks themselves).
         progressive: whether the frame is progressive (SOF2, SOF10).
         damaged: whether data was missing or corrupt; what could be read is there, the rest is gray.
+        resaved: where this is the first generation of a file that was compressed twice (see :mod:`redecode.generations`), the nearest
+            quality factor of the second compression.
         trailing: bytes after the picture's end (a second picture, a gain map, a video), which are left alone.
         metadata: EXIF, ICC profile and the like.
     """
@@ -101,6 +112,7 @@ class JpegImage:
     colour_model: str = "gray"
     progressive: bool = False
     damaged: bool = False
+    resaved: int | None = None
     trailing: int = 0
     metadata: Metadata = field(default_factory=Metadata)
 
@@ -213,13 +225,12 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
     Raises:
         UnreadableError: empty, no JPEG, or damaged before anything can be shown.
         UnsupportedError: lossless, hierarchical or 12-bit coding; two components, or more than four.
-        TooLargeError: more than max_pixels.
-        LimitError: hundreds of scans.
+        TooLargeError: more than max_pixels, or a side that libjpeg cannot count.
+        LimitError: hundreds of scans, or many over a large picture.
     """
     segments = _segments.walk(data)
     frame = segments.frame
-    if frame.width * frame.height > max_pixels:
-        raise TooLargeError(f"the header claims {frame.width}×{frame.height} pixels, over the limit of {max_pixels / 1e6:.0f} megapixels")
+    _refuse_bombs(segments, max_pixels)
     coefficients, complaint = _read_coefficients(segments)
     h_max, v_max = _max_factors(frame.sampling)
     components = []
@@ -239,6 +250,21 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
         trailing=segments.trailing,
         metadata=Metadata(segments.exif, segments.icc_profile, _resolution(segments), segments.xmp, segments.comment),
     )
+
+
+def _refuse_bombs(segments: _segments.Segments, max_pixels: int) -> None:
+    """By the header and the length of the data, before anything of the picture's size is allocated."""
+    frame = segments.frame
+    pixels = frame.width * frame.height
+    if pixels > max_pixels:
+        raise TooLargeError(f"the header claims {frame.width}×{frame.height} pixels, over the limit of {max_pixels / 1e6:.0f} megapixels")
+    if segments.visits > MAX_VISITS:
+        raise LimitError("the file has far more scans than any encoder writes for so large a picture")
+    blocks = sum(rows * columns for rows, columns in frame.blocks)
+    if not frame.arithmetic and pixels > _SIZE_WORTH_DATA and segments.coded * 8 < blocks * _LEAST_DATA:
+        raise UnreadableError(
+            f"the file is damaged: the header claims {frame.width}×{frame.height} pixels, and there is data for less than a percent of them"
+        )
 
 
 def _colour_model(segments: _segments.Segments) -> str:
@@ -280,11 +306,8 @@ def _libjpeg() -> ctypes.CDLL:
 def _read_coefficients(segments: _segments.Segments) -> tuple[list[NDArray[np.int16]], bool]:
     """The components' coefficients, and whether libjpeg complained about the data."""
     library = _libjpeg()
-    frame = segments.frame
-    h_max, v_max = _max_factors(frame.sampling)
-    # The very sizes to which libjpeg comes (T.81, A.1.1 and A.2.4); it writes into these buffers.
-    blocks = [(-(-frame.height * v // (8 * v_max)), -(-frame.width * h // (8 * h_max))) for h, v in frame.sampling]
-    coefficients = [np.zeros((rows, columns, 8, 8), np.int16) for rows, columns in blocks]
+    # libjpeg writes into these buffers.
+    coefficients = [np.zeros((rows, columns, 8, 8), np.int16) for rows, columns in segments.frame.blocks]
     buffers = [c.ctypes.data for c in coefficients] + [None] * (4 - len(coefficients))
     with tempfile.TemporaryDirectory(prefix="redecode-") as folder:
         path = os.path.join(folder, "stripped.jpg")
@@ -302,25 +325,36 @@ _STDERR_LOCK = threading.Lock()
 _COMPLAINT = re.compile(rb"(?:Corrupt JPEG data|Premature end of JPEG|Inconsistent progression|Invalid SOS parameters)[^\n]*\n")
 
 
-def _run(library: ctypes.CDLL, name: bytes, buffers: list[int | None]) -> tuple[bool, bool]:
-    """Fill the buffers; returns whether that succeeded, and whether libjpeg complained about the data."""
+@contextmanager
+def caught_stderr() -> Iterator[bytearray]:
+    """Catch what C code prints to stderr; it is in the array when the block has ended, however it ends."""
+    printed = bytearray()
     with _STDERR_LOCK, tempfile.TemporaryFile() as capture:
         saved = os.dup(_STDERR)
         os.dup2(capture.fileno(), _STDERR)
         try:
-            # read_jpeg_dct must not meet a header that libjpeg refuses (it would close a file that it never opened); the other one may.
-            done = bool(
-                library.read_jpeg_markers(name, ctypes.create_string_buffer(1)) and library.read_jpeg_dct(name, *buffers, None, None)
-            )
+            yield printed
         finally:
             os.dup2(saved, _STDERR)
             os.close(saved)
-        capture.seek(0)
-        printed = capture.read()
+            capture.seek(0)
+            printed += capture.read()
+
+
+def pass_on(printed: bytes) -> None:
+    """Write to stderr what another thread (a progress bar, say) had written there while it was caught."""
+    if printed:
+        os.write(_STDERR, printed)
+
+
+def _run(library: ctypes.CDLL, name: bytes, buffers: list[int | None]) -> tuple[bool, bool]:
+    """Fill the buffers; returns whether that succeeded, and whether libjpeg complained about the data."""
+    with caught_stderr() as printed:
+        # read_jpeg_dct must not meet a header that libjpeg refuses (it would close a file that it never opened); the other one may.
+        done = bool(library.read_jpeg_markers(name, ctypes.create_string_buffer(1)) and library.read_jpeg_dct(name, *buffers, None, None))
     others = _COMPLAINT.sub(b"", printed)
-    if done and others:
-        # Another thread wrote (a progress bar, say). After a failure it cannot be told from libjpeg's error message, and is lost.
-        os.write(_STDERR, others)
+    if done:
+        pass_on(others)  # After a failure it cannot be told from libjpeg's error message, and is lost.
     return done, others != printed
 
 
@@ -336,10 +370,12 @@ def _resolution(segments: _segments.Segments) -> tuple[float, float] | None:
 
 def _exif_resolution(data: bytes) -> tuple[float, float] | None:
     exif = Image.Exif()
-    try:
-        exif.load(data)
-        scale = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == 3 else 1.0
-        x, y = (float(exif[tag]) * scale for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution))
-    except Exception:  # Whatever Pillow meets in broken EXIF data: it is handed on as it is, and not worth failing for.
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exif.load(data)
+            scale = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == 3 else 1.0
+            x, y = (float(exif[tag]) * scale for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution))
+        except Exception:  # Whatever Pillow meets in broken EXIF data: it is handed on as it is, and not worth failing for.
+            return None
     return (x, y) if 0 < x < math.inf and 0 < y < math.inf else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +21,12 @@ LOSSY_QUALITY = {"avif": 90, "jpeg": 95}
 _DEEP_FORMATS = ("png", "tiff")
 _NO_COMMENT = ("webp", "avif")
 _TIFF_DESCRIPTION, _TIFF_XMP = 270, 700
+# What of an EXIF block's main folder speaks of the picture (EXIF 2.32, table 4), and the folders below it. The other tags, such as
+# width and compression, speak of how some file stores its pixels; in a TIFF they would take the place of the right ones.
+_TIFF_TEXTS = (270, 271, 272, 305, 306, 315, 33432)
+_TIFF_FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+# What a JPEG can say; anything beyond is a mistake, and more than a PNG can say is possible in EXIF.
+_MAX_DPI = 65535
 
 
 @dataclass(frozen=True)
@@ -98,8 +106,7 @@ def upright(pixels: NDArray[Any], metadata: Metadata) -> tuple[NDArray[Any], Met
         return pixels, metadata
     exif[ExifTags.Base.Orientation] = 1
     dpi = metadata.dpi[::-1] if metadata.dpi and orientation >= 5 else metadata.dpi
-    turned = b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
-    return np.ascontiguousarray(flipped[orientation]), replace(metadata, exif=turned, dpi=dpi)
+    return np.ascontiguousarray(flipped[orientation]), replace(metadata, exif=_exif_bytes(exif), dpi=dpi)
 
 
 def _to_srgb(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, Metadata]:
@@ -126,7 +133,7 @@ def _format_options(encoding: Encoding) -> dict[str, Any]:
 
 
 def _metadata_options(metadata: Metadata, name: str) -> dict[str, Any]:
-    kept: dict[str, Any] = {"exif": metadata.exif, "icc_profile": metadata.icc_profile, "dpi": metadata.dpi}
+    kept: dict[str, Any] = {"exif": metadata.exif, "icc_profile": metadata.icc_profile, "dpi": _dpi(metadata)}
     if name == "png":
         text = PngImagePlugin.PngInfo()
         if metadata.xmp:
@@ -135,9 +142,12 @@ def _metadata_options(metadata: Metadata, name: str) -> dict[str, Any]:
             text.add_itxt("Comment", _text(metadata.comment))
         kept["pnginfo"] = text
     elif name == "tiff":
-        kept["exif"] = _tiff_tags(metadata)
+        kept["exif"] = tags = _tiff_tags(metadata)
+        if any(folder in tags for folder in _TIFF_FOLDERS):
+            kept["compression"] = "raw"  # libtiff, which compresses, cannot write them.
     else:
-        if name == "avif" and not _exif(metadata):
+        exif = _exif(metadata)
+        if name == "avif" and not (exif and isinstance(exif.get(ExifTags.Base.Orientation, 1), int)):
             del kept["exif"]  # Its writer looks for the orientation, and broken data would stop it.
         kept["xmp"] = metadata.xmp
         kept["comment"] = None if name in _NO_COMMENT else metadata.comment
@@ -145,22 +155,65 @@ def _metadata_options(metadata: Metadata, name: str) -> dict[str, Any]:
 
 
 def _tiff_tags(metadata: Metadata) -> Image.Exif:
-    """EXIF is made of TIFF's tags; XMP and the comment have tags of their own beside them."""
-    tags = _exif(metadata)
+    """What of the EXIF data a TIFF has tags for; XMP and the comment have tags of their own beside them."""
+    exif, tags = _exif(metadata), Image.Exif()
+    for tag in _TIFF_TEXTS:
+        if isinstance(exif.get(tag), str):
+            tags[tag] = _ascii(exif[tag])
+    if exif.get(ExifTags.Base.Orientation) in range(1, 9):
+        tags[ExifTags.Base.Orientation] = int(exif[ExifTags.Base.Orientation])
+    for folder in _TIFF_FOLDERS:
+        if content := _folder(exif, folder):
+            tags.get_ifd(folder).update(content)
+            tags[folder] = content
     if metadata.xmp:
         tags[_TIFF_XMP] = metadata.xmp
     if metadata.comment and _TIFF_DESCRIPTION not in tags:
-        tags[_TIFF_DESCRIPTION] = _text(metadata.comment).encode("ascii", "replace").decode()
+        tags[_TIFF_DESCRIPTION] = _ascii(_text(metadata.comment))
     return tags
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()
+
+
+def _folder(exif: Image.Exif, folder: int) -> dict[int, Any]:
+    """The content of a folder below the main one; none if it is broken, and could not be written again."""
+    alone = Image.Exif()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            alone.get_ifd(folder).update(exif.get_ifd(folder))
+            alone[folder] = alone.get_ifd(folder)
+            alone.tobytes()
+        except Exception:  # Whatever Pillow meets.
+            return {}
+    return dict(alone.get_ifd(folder))
 
 
 def _exif(metadata: Metadata) -> Image.Exif:
     exif = Image.Exif()
-    try:
-        exif.load(metadata.exif or b"")
-    except Exception:  # Whatever Pillow meets in broken EXIF data: it counts as none.
-        return Image.Exif()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exif.load(metadata.exif or b"")
+            dict(exif)  # Values are parsed when they are asked for.
+        except Exception:  # Whatever Pillow meets in broken EXIF data: it counts as none.
+            return Image.Exif()
     return exif
+
+
+def _exif_bytes(exif: Image.Exif) -> bytes | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+        except Exception:  # Whatever Pillow meets: what it could read, but not write again, is lost.
+            return None
+
+
+def _dpi(metadata: Metadata) -> tuple[float, float] | None:
+    return metadata.dpi if metadata.dpi and max(metadata.dpi) <= _MAX_DPI else None
 
 
 def _text(comment: bytes) -> str:
@@ -173,8 +226,10 @@ def _text(comment: bytes) -> str:
 def _save(image: Image.Image, name: str, options: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     try:
-        image.save(buffer, name.upper(), **options)
-    except (ValueError, OSError, SyntaxError, OverflowError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of odd EXIF data, which some encoders look into.
+            image.save(buffer, name.upper(), **options)
+    except (ValueError, OSError, SyntaxError, OverflowError, TypeError, RuntimeError, struct.error) as error:
         # Sides beyond what WebP or JPEG can count, metadata beyond what a segment can hold.
         raise UnsupportedError(f"{name} cannot hold this picture or its metadata ({error}); choose another format, or --strip") from None
     return buffer.getvalue()
@@ -227,8 +282,8 @@ def _deep_tiff(pixels: Pixels, metadata: Metadata, has_alpha: bool) -> bytes:
         extrasamples=["unassalpha"] if has_alpha else None,
         compression="adobe_deflate",
         iccprofile=metadata.icc_profile,
-        resolution=metadata.dpi,
-        resolutionunit="inch" if metadata.dpi else None,
+        resolution=_dpi(metadata),
+        resolutionunit="inch" if _dpi(metadata) else None,
         description=_tiff_tags(metadata).get(_TIFF_DESCRIPTION),
         metadata=None,
         extratags=tags,

@@ -7,7 +7,12 @@ file's own coefficients there is nothing to project onto.
 from __future__ import annotations
 
 import io
+import logging
+import math
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from . import colour, dct, estimation
-from .errors import TooLargeError, UnreadableError, UnsupportedError
+from .errors import RedecodeError, TooLargeError, UnreadableError, UnsupportedError
 from .estimation import Trace
-from .jpeg import MAX_PIXELS, Metadata
+from .jpeg import MAX_PIXELS, Metadata, caught_stderr, pass_on
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -25,6 +30,13 @@ Pixels = NDArray[np.uint8]
 # What Pillow may open: formats that hold what a viewer showed of a JPEG. Everything else is refused unseen, which keeps its rarer,
 # less tested decoders away from hostile files.
 FORMATS = ("PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+
+# Where Pillow itself refuses a picture, whatever limit is asked for here.
+_PILLOW_MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+# A line of libtiff's: the place, and a sentence.
+_LIBTIFF = re.compile(rb"^[\w.]+: [^\n]*\.\n", re.MULTILINE)
+# Without a handler, Python would print to stderr what Pillow logs about broken files.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -102,14 +114,35 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = 
                     raise TooLargeError(
                         f"the header claims {image.width}×{image.height} pixels, over the limit of {max_pixels / 1e6:.0f} megapixels"
                     )
-                pixels, alpha = _pixels(image)
+                with _quiet(image):
+                    pixels, alpha = _pixels(image)
                 metadata = _metadata(image)
+        except RedecodeError:
+            raise
         except UnidentifiedImageError:
             raise UnreadableError("this is not a picture that redecode reads (JPEG; PNG, WebP, AVIF, TIFF, BMP, GIF)") from None
-        except (OSError, ValueError, SyntaxError, EOFError, OverflowError, Image.DecompressionBombError) as error:
+        except Image.DecompressionBombError:
+            raise TooLargeError(f"pictures other than JPEG are read up to {_PILLOW_MAX_PIXELS / 1e6:.0f} megapixels") from None
+        except MemoryError:
+            raise TooLargeError("there is not enough memory for this picture") from None
+        except Exception as error:  # Pillow's decoders raise a dozen kinds, down to struct.error and RuntimeError.
             raise UnreadableError(f"the file is damaged: {' '.join(str(error).split())}") from None
     trace = estimation.find_trace(pixels) if force_quality is None else _forced(force_quality, pixels.ndim == 2)
     return RasterImage(pixels, trace, alpha, metadata)
+
+
+@contextmanager
+def _quiet(image: Image.Image) -> Iterator[None]:
+    """Keep stderr clean of what libtiff prints there."""
+    if image.format != "TIFF":
+        yield
+        return
+    printed = bytearray()
+    try:
+        with caught_stderr() as printed:
+            yield
+    finally:
+        pass_on(_LIBTIFF.sub(b"", printed))
 
 
 def _pixels(image: Image.Image) -> tuple[Pixels, Pixels | None]:
@@ -126,20 +159,42 @@ def _pixels(image: Image.Image) -> tuple[Pixels, Pixels | None]:
 
 
 def _metadata(image: Image.Image) -> Metadata:
+    # Texts of a PNG file may be called anything, also as what Pillow keeps there itself: nothing is believed to be of its usual type.
     info = image.info
-    exif = info.get("exif") or (image.getexif().tobytes() if image.format != "TIFF" and len(image.getexif()) else None)
+    exif = _binary(info.get("exif")) or _exif(image)
     if exif and not exif.startswith(b"Exif\0\0"):
         exif = b"Exif\0\0" + exif
-    dpi = info.get("dpi")
-    comment = info.get("comment") or info.get("Comment")
-    xmp = info.get("xmp")
     return Metadata(
         exif=exif or None,
-        icc_profile=info.get("icc_profile") or None,
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
-        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
-        comment=comment.encode() if isinstance(comment, str) else comment,
+        icc_profile=_binary(info.get("icc_profile")),
+        dpi=_dpi(info.get("dpi")),
+        xmp=_encoded(info.get("xmp")),
+        comment=_encoded(info.get("comment") or info.get("Comment")),
     )
+
+
+def _exif(image: Image.Image) -> bytes | None:
+    """EXIF data that Pillow has put together from elsewhere; the tags of TIFF are mostly about the file, not the picture."""
+    try:
+        return image.getexif().tobytes() if image.format != "TIFF" and len(image.getexif()) else None
+    except Exception:  # Whatever Pillow meets in broken EXIF data: it counts as none.
+        return None
+
+
+def _dpi(value: object) -> tuple[float, float] | None:
+    try:
+        x, y = (float(v) for v in value)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return (x, y) if 0 < x < math.inf and 0 < y < math.inf else None
+
+
+def _encoded(value: object) -> bytes | None:
+    return (value.encode("utf-8", "replace") if isinstance(value, str) else _binary(value)) or None
+
+
+def _binary(value: object) -> bytes | None:
+    return value if isinstance(value, bytes) and value else None
 
 
 def _forced(quality: int, gray: bool) -> Trace:

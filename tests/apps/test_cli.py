@@ -438,7 +438,8 @@ def test_help_names_options_and_commands() -> None:
     done = command("--help", env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"})
     text = done.stdout.decode()
     assert done.returncode == 0
-    for word in ("--output", "--texture", "--preset", "--layer", "--no-projection", "--threads", "--overwrite", "--json", "--version", *cli.COMMANDS):
+    options = ("output", "texture", "preset", "layer", "no-projection", "format", "strip", "json", "threads", "overwrite", "version")
+    for word in (*(f"--{name}" for name in options), *cli.COMMANDS):
         assert word in text
 
 

@@ -1,0 +1,162 @@
+"""One run of everything that redecode does with the bytes of a file, networks apart, and the judgement whether it behaved.
+
+A file may be restored or refused with a RedecodeError. Anything else is a finding: another exception, a warning, output, a file or a
+descriptor left behind, or bytes written beside libjpeg's buffers.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redecode import Decoder, jpeg
+from redecode.apps.restoring import LAYERS, Options, restore
+from redecode.decoder import Picture
+from redecode.errors import RedecodeError
+from redecode.formats import FORMATS
+from redecode.output import Encoding
+from redecode.tiling import Progress
+
+Float32 = NDArray[np.float32]
+
+# Pictures of this size take milliseconds.
+MAX_PIXELS = 1 << 16
+# int16 values before and behind each buffer that libjpeg fills.
+_GUARD = 4096
+_CANARY = 0x5AA5
+
+
+class BrokenPromiseError(Exception):
+    """Neither success nor a clean refusal."""
+
+
+class Identity(Decoder):
+    """Networks that change (nearly) nothing: the texture is a checkerboard, so that fusion and projection have something to do."""
+
+    def base_layer(self, picture: Picture, progress: Progress | None = None) -> Float32:
+        """The picture."""
+        return picture.planes()
+
+    def texture_layer(self, picture: Picture, progress: Progress | None = None) -> Float32:
+        """The picture with a pattern."""
+        planes = picture.planes()
+        planes[..., ::2, 1::2] += 24
+        planes[..., 1::2, ::2] -= 24
+        return planes
+
+
+def options_of(data: bytes) -> Options:
+    """Options drawn by a checksum: files need no room for them, and each finding can be had again."""
+    draw = np.random.default_rng(zlib.crc32(data))
+    same_size = draw.random() < 0.1
+    # AVIF's encoder takes ten times as long as the rest together.
+    name = "jpeg" if same_size else "avif" if draw.random() < 0.03 else str(draw.choice([f for f in FORMATS if f != "avif"]))
+    depth = 16 if name in ("png", "tiff") and draw.random() < 0.3 else 8
+    return Options(
+        texture=float(draw.choice([0, 0.5, 1])),
+        layer=str(draw.choice(LAYERS)) if draw.random() < 0.3 else "fused",
+        projection=bool(draw.random() < 0.9),
+        encoding=Encoding(name, quality=75 if name == "avif" else None),
+        depth=depth,
+        same_size=same_size,
+        strip=bool(draw.random() < 0.1),
+        auto_orient=bool(draw.random() < 0.3),
+        force_quality=30 if draw.random() < 0.5 else None,
+        max_pixels=MAX_PIXELS,
+    )
+
+
+def check(data: bytes, options: Options | None = None) -> RedecodeError | None:
+    """Restore a file; returns the refusal, if that is what became of it.
+
+    Args:
+        data: the file.
+        options: None draws them (see options_of).
+
+    Raises:
+        BrokenPromiseError: something was left behind, printed or overwritten.
+        Exception: whatever redecode did not expect.
+    """
+    with _clean(), guarded():
+        try:
+            restored = restore(Identity(), data, options or options_of(data))
+            restored.report()
+        except RedecodeError as refusal:
+            return refusal
+    return None
+
+
+@contextmanager
+def _clean() -> Iterator[None]:
+    """Nothing printed (warnings are errors), no temporary file, no descriptor left."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as printed:
+        before, saved = tempfile.tempdir, [os.dup(1), os.dup(2)]
+        tempfile.tempdir = folder
+        descriptors = _descriptors()
+        try:
+            os.dup2(printed.fileno(), 1)
+            os.dup2(printed.fileno(), 2)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                yield
+        finally:
+            tempfile.tempdir = before
+            for number, kept in zip((1, 2), saved, strict=True):
+                os.dup2(kept, number)
+            # Counted while the copies are open, as before.
+            left, opened = os.listdir(folder), _descriptors() - descriptors
+            for kept in saved:
+                os.close(kept)
+        printed.seek(0)
+        text = printed.read()
+        if text or left or opened:
+            raise BrokenPromiseError(f"printed {text!r}, left the files {left} and the descriptors {opened}")
+
+
+def _descriptors() -> set[tuple[str, str]]:
+    """Numbers and names of the files that are open, where the system tells (ONNX Runtime opens sockets when it pleases)."""
+    found = set()
+    for number in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
+        with suppress(OSError):  # The listing's own is closed by now.
+            found.add((number, os.readlink(f"/proc/self/fd/{number}")))
+    return {(number, name) for number, name in found if name.startswith("/")}
+
+
+class _GuardedNumpy(ModuleType):
+    """numpy, but zeros() lays canaries around its arrays."""
+
+    def __init__(self) -> None:
+        super().__init__("numpy")
+        self.guards: list[NDArray[np.int16]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    def zeros(self, shape: tuple[int, ...], dtype: type[np.int16]) -> NDArray[np.int16]:
+        size = int(np.prod(shape))
+        whole = np.full(size + 2 * _GUARD, _CANARY, dtype)
+        whole[_GUARD : _GUARD + size] = 0
+        self.guards += [whole[:_GUARD], whole[_GUARD + size :]]
+        return whole[_GUARD : _GUARD + size].reshape(shape)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Lay canaries around the buffers that libjpeg fills."""
+    numpy = _GuardedNumpy()
+    vars(jpeg)["np"] = numpy
+    try:
+        yield
+    finally:
+        vars(jpeg)["np"] = np
+        if any((guard != _CANARY).any() for guard in numpy.guards):
+            raise BrokenPromiseError("libjpeg wrote beside its buffers")
