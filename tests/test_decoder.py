@@ -179,3 +179,28 @@ def test_progress_ends_at_the_end_and_can_stop(restorer: Decoder, photograph: np
 
     with pytest.raises(KeyboardInterrupt):
         restorer.decode(jpeg.compress(photograph, 10), progress=stop)
+
+
+def test_high_qualities_fade_into_the_plain_decode(restorer: Decoder, photograph: np.ndarray) -> None:
+    for quality, subsampling in ((96, "4:4:4"), (99, "4:2:0"), (100, "4:4:4")):
+        picture = jpeg.read(jpeg.compress(photograph, quality, subsampling))
+        result = restorer.decode(picture)
+        np.testing.assert_array_equal(result.base_planes, picture.planes())
+        assert result.texture_planes is result.base_planes
+    between = jpeg.read(jpeg.compress(photograph, 93))
+    network = restorer._restore(restorer._edge, between, None)
+    np.testing.assert_allclose(restorer.base_layer(between), (between.planes() + network) / 2, atol=1e-3)
+    low = jpeg.read(jpeg.compress(photograph, 60))
+    base = restorer.base_layer(low)
+    np.testing.assert_array_equal(restorer.texture_layer(low, base), restorer._restore(restorer._texture, low, None))
+
+
+@pytest.mark.parametrize("quality", [90, 95, 98])
+def test_good_files_do_not_lose(restorer: Decoder, live1: list[np.ndarray], quality: int) -> None:
+    for original in live1[:4]:
+        part = np.ascontiguousarray(original[:160, :160])
+        data = jpeg.compress(part, quality, "4:4:4")
+        with Image.open(io.BytesIO(data)) as plain:
+            before = np.mean((np.asarray(plain).astype(float) - part) ** 2)
+        after = np.mean((restorer.decode(data).image.astype(float) - part) ** 2)
+        assert 10 * np.log10(after / before) < 0.05

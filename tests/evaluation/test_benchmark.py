@@ -23,7 +23,7 @@ class Smoother:
     def base_layer(self, image: JpegImage) -> NDArray[np.float32]:
         return ndimage.gaussian_filter(image.planes(), (0, 3, 3))
 
-    def texture_layer(self, image: JpegImage) -> NDArray[np.float32]:
+    def texture_layer(self, image: JpegImage, base: NDArray[np.float32]) -> NDArray[np.float32]:
         planes = image.planes()
         return planes + np.random.default_rng(0).normal(0, 30, planes.shape).astype(np.float32)
 

@@ -48,7 +48,7 @@ Quality = Annotated[
     int | None, typer.Option(min=1, max=100, show_default="avif 90, jpeg 95", help="Quality of webp (else lossless), avif, jpeg.")
 ]
 Depth = Annotated[DepthName, typer.Option(help="Bits per channel; 16 is for png and tiff.")]
-SameSize = Annotated[bool, typer.Option("--same-size", help="Write a JPEG with the file's own tables: as large, and with its coefficients.")]
+SameSize = Annotated[bool, typer.Option("--same-size", help="Write a JPEG with the file's own tables, and so its coefficients.")]
 Strip = Annotated[bool, typer.Option("--strip", help="Leave EXIF, XMP, comments and resolution out (the colour profile stays).")]
 AutoOrient = Annotated[bool, typer.Option("--auto-orient", help="Turn the picture as its EXIF orientation says.")]
 ForceQuality = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedError
@@ -40,7 +40,7 @@ class Options:
     texture: float = 1.0
     layer: str = "fused"
     projection: bool = True
-    encoding: Encoding = Encoding()
+    encoding: Encoding = field(default_factory=Encoding)
     depth: int = 8
     same_size: bool = False
     strip: bool = False

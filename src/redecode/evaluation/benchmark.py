@@ -203,7 +203,8 @@ def decodings(decoder: Decoder, data: bytes, image: JpegImage) -> Iterator[tuple
     """
     with Image.open(io.BytesIO(data)) as plain:
         yield "jpeg", False, np.asarray(plain)
-    base, texture = decoder.base_layer(image), decoder.texture_layer(image)
+    base = decoder.base_layer(image)
+    texture = decoder.texture_layer(image, base)
     fused = fuse(base, texture, region_mask(orientation_diversity(base[0])))
     for method, planes in (("base", base), ("texture", texture), ("fused", fused)):
         for projected in (False, True):

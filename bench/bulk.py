@@ -1,0 +1,307 @@
+"""Measure `redecode bulk`: python bench/bulk.py parity|kill|throughput|driver|memory, each of which writes results/bulk-<name>.json.
+
+Pictures are made here. Figures from a machine with other work on it say nothing but for the ratios; the load is noted beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from redecode import __version__
+from redecode.apps.bulk import manifest, stores
+from redecode.apps.bulk.listing import Selection, Shard
+from redecode.apps.bulk.local import cores
+from redecode.apps.bulk.manifest import Row
+from redecode.apps.bulk.restorer import Setup
+from redecode.apps.bulk.run import Plan, run
+from redecode.apps.bulk.stores import CORNER, Entry
+from redecode.apps.restoring import Options, restore
+from redecode.decoder import Decoder, Float32
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+def make_archive(folder: Path, count: int, sides: tuple[int, int], broken_every: int = 0) -> int:
+    """JPEGs with smooth shades and noise, in 50 folders; returns how many are cut off too early."""
+    rng = np.random.default_rng(count)
+    broken = 0
+    for number in range(count):
+        path = folder / f"{number % 50:02d}" / f"{number:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        height, width = rng.integers(sides[0], sides[1] + 1, 2).tolist()
+        shades = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+        pixels = np.clip(np.asarray(shades) + rng.normal(0, 8, (height, width, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(path, quality=int(rng.integers(10, 60)))
+        if broken_every and number % broken_every == 1:
+            path.write_bytes(path.read_bytes()[: int(rng.integers(0, 150))])
+            broken += 1
+    return broken
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "redecode", *map(str, arguments)]
+
+
+def timed(*arguments: object) -> float:
+    began = time.monotonic()
+    subprocess.run(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    return time.monotonic() - began
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {name: data for name, data in found.items() if not name.startswith(f"{CORNER}/")}
+
+
+def parity(folder: Path, count: int) -> dict[str, Any]:
+    """The single command, the processes of one machine and Ray, byte for byte, with 3 % of the files broken."""
+    broken = make_archive(folder / "in", count, (8, 32), broken_every=33)
+    seconds = {
+        "single command": timed(folder / "in", "-o", f"{folder / 'single'}{os.sep}"),
+        "bulk": timed("bulk", folder / "in", folder / "bulk"),
+        "bulk, Ray": timed("bulk", folder / "in", folder / "ray", "--ray-address", "local"),
+    }
+    single = contents(folder / "single")
+    statuses = {name: Counter(row.status for row in manifest.rows(stores.make(str(folder / name)))) for name in ("bulk", "ray")}
+    return {
+        "files": count,
+        "broken": broken,
+        "restored by the single command": len(single),
+        "bulk is the same": contents(folder / "bulk") == single,
+        "Ray is the same": contents(folder / "ray") == single,
+        "statuses": {name: dict(found) for name, found in statuses.items()},
+        "seconds": seconds,
+    }
+
+
+def kill(folder: Path, count: int, kills: int = 20) -> dict[str, Any]:
+    """SIGKILL at random moments, and what a last run leaves."""
+    make_archive(folder / "in", count, (8, 32))
+    rng = random.Random(1)
+    moments, rows = [], [0]
+    for _ in range(kills):
+        began = time.monotonic()
+        process = subprocess.Popen(command("bulk", folder / "in", folder / "out"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # At once, or after some progress; and then at any moment.
+        progress = rng.choice([0, rng.uniform(1, 2 * count / kills)])
+        while progress and process.poll() is None and _rows(folder / "out") < rows[-1] + progress:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 1))
+        process.kill()
+        process.wait()
+        moments.append(time.monotonic() - began)
+        rows.append(_rows(folder / "out"))
+    last = subprocess.run(command("bulk", folder / "in", folder / "out"), stdout=subprocess.DEVNULL, check=False)
+    done = Counter(row.input for row in manifest.rows(stores.make(str(folder / "out"))) if row.status == manifest.DONE)
+    whole = 0
+    for path in (folder / "out").rglob("*.png"):
+        with Image.open(path) as image:
+            image.load()
+            whole += 1
+    return {
+        "files": count,
+        "killed after seconds": [round(moment, 2) for moment in moments],
+        "rows after each kill": rows[1:],
+        "exit code of the last run": last.returncode,
+        "whole results": whole,
+        "inputs with one done row": sum(number == 1 for number in done.values()),
+        "inputs with more": sum(number > 1 for number in done.values()),
+        "unfinished files left": len(list((folder / "out").rglob("*.part"))),
+    }
+
+
+def _rows(out: Path) -> int:
+    return sum(segment.read_bytes().count(b"\n") for segment in out.rglob("*.jsonl")) if out.exists() else 0
+
+
+class TimedDecoder(Decoder):
+    """Adds up the seconds that its networks take."""
+
+    seconds = 0.0
+
+    def base_layer(self, *arguments: Any) -> Float32:
+        """As it is there, timed."""
+        return self._timed(super().base_layer, *arguments)
+
+    def texture_layer(self, *arguments: Any) -> Float32:
+        """As it is there, timed."""
+        return self._timed(super().texture_layer, *arguments)
+
+    def _timed(self, layer: Callable[..., Float32], *arguments: Any) -> Float32:
+        began = time.monotonic()
+        restored = layer(*arguments)
+        self.seconds += time.monotonic() - began
+        return restored
+
+
+def throughput(folder: Path, count: int) -> dict[str, Any]:
+    """Bulk against a loop over the single command, against inference alone, and against itself with one worker on one core."""
+    make_archive(folder / "in", count, (160, 256))
+    paths = sorted((folder / "in").rglob("*.jpg"))
+    pixels = sum(width * height for width, height in (Image.open(path).size for path in paths))
+    decoder, options = TimedDecoder("fast", threads=1), Options()
+    restore(decoder, paths[0].read_bytes(), options)
+    decoder.seconds = 0
+    began, began_cpu = time.monotonic(), time.process_time()
+    for path in paths:
+        restore(decoder, path.read_bytes(), options)
+    engine, engine_cpu = time.monotonic() - began, time.process_time() - began_cpu
+    began_cpu = _cpu_of_children()
+    loop = sum(timed(path, "-o", folder / "loop.png", "--overwrite") for path in paths[:6]) / 6 * count
+    loop_cpu = (_cpu_of_children() - began_cpu) / 6 * count
+    one = _bulk_seconds(folder, "one", ["--workers", 1], {0})
+    two = _bulk_seconds(folder, "two", ["--workers", 2], {0, 1})
+
+    def rates(seconds: float) -> dict[str, float]:
+        return {"seconds": round(seconds, 2), "files/s": round(count / seconds, 3), "MP/s": round(pixels / 1e6 / seconds, 3)}
+
+    return {
+        "files": count,
+        "megapixels": round(pixels / 1e6, 2),
+        "inference alone, one thread": rates(decoder.seconds),
+        "engine alone, one thread": {**rates(engine), "CPU seconds": round(engine_cpu, 2)},
+        "loop over the single command (from 6 files)": {**rates(loop), "CPU seconds": loop_cpu},
+        "bulk, 1 worker on 1 core": {**rates(one["seconds"]), "without its start": rates(one["steady"]), "CPU seconds": one["cpu"]},
+        "bulk, 2 workers on 2 cores": {**rates(two["seconds"]), "without its start": rates(two["steady"]), "CPU seconds": two["cpu"]},
+        "scaling from 1 to 2 workers": round(one["steady"] / two["steady"], 3),
+        "bulk against the loop": round(loop / two["seconds"], 2),
+        "1 worker against the engine alone": round(engine / one["steady"], 3),
+    }
+
+
+def _bulk_seconds(folder: Path, name: str, arguments: list[object], allowed: set[int]) -> dict[str, float]:
+    """Seconds of a run on some cores: in all, `steady`: from the first row on, scaled to all files, and those of CPU time."""
+    out, began, cpu = folder / name, time.monotonic(), _cpu_of_children()
+    process = subprocess.Popen(
+        command("bulk", folder / "in", out, *arguments),
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: os.sched_setaffinity(0, allowed),
+    )
+    first = None
+    while process.poll() is None:
+        if first is None and (seen := _rows(out)):
+            first = time.monotonic(), seen
+        time.sleep(0.01)
+    ended = time.monotonic()
+    count = len(contents(out))
+    assert first is not None
+    return {"seconds": ended - began, "steady": (ended - first[0]) * count / (count - first[1]), "cpu": _cpu_of_children() - cpu}
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def driver(folder: Path, count: int) -> dict[str, Any]:
+    """What the driver itself costs: CPU time to list, sift and note a file, and memory to remember it."""
+    for number in range(count):
+        path = folder / "in" / f"{number // 1000:03d}" / f"{number:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    setup = Setup(str(folder / "in"), str(folder / "out"), ".png", Options(), "fast", 1, Shard().name)
+    plan = Plan(Selection(setup.source), setup, Shard())
+
+    def nothing(setup: Setup, windows: Iterator[list[Entry]]) -> Iterator[Row]:
+        model, choices = setup.model(), setup.choices()
+        for entry in chain.from_iterable(windows):
+            yield Row(entry.path, entry.size, entry.version, model, choices, manifest.FAILED, "nothing was tried")
+
+    seconds = []
+    for _ in range(2):  # The second time, all of it is in the manifest.
+        began = time.process_time()
+        run(plan, nothing)
+        seconds.append(time.process_time() - began)
+    tracemalloc.start()
+    index = manifest.Manifest(stores.make(setup.output), Shard())
+    index.load()
+    held, _ = tracemalloc.get_traced_memory()
+    segments = (folder / "out").rglob("*.jsonl")
+    return {
+        "files": count,
+        "CPU microseconds to list, sift and note a file": round(seconds[0] / count * 1e6, 1),
+        "CPU microseconds to load a row, list its file and sift it": round(seconds[1] / count * 1e6, 1),
+        "bytes of memory for a row of the index": round(held / count),
+        "bytes of a row in the manifest": round(sum(segment.stat().st_size for segment in segments) / count),
+    }
+
+
+def memory(folder: Path, count: int) -> dict[str, Any]:
+    """Resident memory of the driver and of its workers, once a second."""
+    make_archive(folder / "in", count, (16, 16))
+    began = time.monotonic()
+    process = subprocess.Popen(command("bulk", folder / "in", folder / "out"), stdout=subprocess.DEVNULL)
+    curve = []
+    while process.poll() is None:
+        sizes = [_rss(process.pid), *sorted(map(_rss, _children(process.pid)), reverse=True)]
+        curve.append([round(time.monotonic() - began, 1), _rows(folder / "out"), *sizes[:3]])
+        time.sleep(max(1.0, len(curve) / 100))
+    return {
+        "files": count,
+        "seconds": round(time.monotonic() - began, 1),
+        "columns": ["seconds", "files", "driver, MB", "worker, MB", "worker, MB"],
+        "curve": curve,
+    }
+
+
+def _rss(process: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+
+
+def _children(process: int) -> list[int]:
+    try:
+        return list(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
+    except FileNotFoundError:
+        return []
+
+
+MEASUREMENTS: dict[str, tuple[Callable[[Path, int], dict[str, Any]], int]] = {
+    "parity": (parity, 2000),
+    "kill": (kill, 600),
+    "throughput": (throughput, 40),
+    "driver": (driver, 20_000),
+    "memory": (memory, 20_000),
+}
+
+
+def main() -> None:
+    """Measure one thing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=MEASUREMENTS)
+    parser.add_argument("--files", type=int, help="instead of the usual number")
+    chosen = parser.parse_args()
+    measure, count = MEASUREMENTS[chosen.what]
+    load = os.getloadavg()
+    with tempfile.TemporaryDirectory() as folder:
+        measured = measure(Path(folder), chosen.files or count)
+    about = {"redecode": __version__, "cores": cores(), "machine": platform.machine(), "load before": load, "load after": os.getloadavg()}
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"bulk-{chosen.what}.json"
+    path.write_text(json.dumps({**about, **measured}, indent=1) + "\n", encoding="utf-8")
+    print(path.read_text(encoding="utf-8") if chosen.what != "memory" else path)
+
+
+if __name__ == "__main__":
+    main()
