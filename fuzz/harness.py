@@ -46,7 +46,7 @@ class Identity(Decoder):
         """The picture."""
         return picture.planes()
 
-    def texture_layer(self, picture: Picture, progress: Progress | None = None) -> Float32:
+    def texture_layer(self, picture: Picture, base: Float32, progress: Progress | None = None) -> Float32:
         """The picture with a pattern."""
         planes = picture.planes()
         planes[..., ::2, 1::2] += 24

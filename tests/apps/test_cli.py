@@ -166,7 +166,7 @@ def bad_inputs() -> dict[str, bytes]:
         "lossless": coded(0xC3),
         "hierarchical": coded(0xC5),
         "12-bit": good[: frame + 4] + b"\x0c" + good[frame + 5 :],
-        "limit": good[: frame + 5] + b"\xff\xff\xff\xff" + good[frame + 9 :],
+        "limit": good[: frame + 5] + b"\x7f\xff\x7f\xff" + good[frame + 9 :],
     }
 
 

@@ -17,7 +17,7 @@ class Stub:
         image = jpeg.read(source if isinstance(source, bytes) else source.read_bytes())
         red = np.zeros((image.height, image.width, 3), np.uint8)
         red[..., 0] = 200
-        return Decoded(red, np.ones(red.shape[:2], bool), image, to_planes(red), to_planes(red), projected=False)
+        return Decoded(red, np.ones(red.shape[:2], bool), image, to_planes(red), to_planes(red), 1.0, projected=False)
 
 
 def test_details(tmp_path: Path, photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
