@@ -1,4 +1,4 @@
-"""Measure `redecode bulk`: python bench/bulk.py parity|kill|throughput|driver|memory, each of which writes results/bulk-<name>.json.
+"""Measure `redecode bulk`: python bench/bulk.py parity|kill|throughput|driver|memory|megapixel; each writes results/bulk-<name>.json.
 
 Pictures are made here. Figures from a machine with other work on it say nothing but for the ratios; the load is noted beside them.
 """
@@ -277,12 +277,31 @@ def _children(process: int) -> list[int]:
         return []
 
 
+def megapixel(folder: Path, count: int) -> dict[str, Any]:
+    """CPU seconds of one thread for a file of 1 MP, of which docs/scale.md reckons: means, with both layers and with L_B alone."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (125, 125, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    path = folder / "1mp.jpg"
+    Image.fromarray(picture).save(path, quality=30)
+    decoder = TimedDecoder("fast", threads=1)
+    measured = {}
+    for name, options in (("both layers", Options()), ("L_B alone", Options(texture=0))):
+        restore(decoder, path.read_bytes(), options)
+        decoder.seconds, began = 0, time.process_time()
+        for _ in range(count):
+            restore(decoder, path.read_bytes(), options)
+        whole = (time.process_time() - began) / count
+        measured[name] = {"CPU seconds": round(whole, 2), "of which inference, seconds": round(decoder.seconds / count, 2)}
+    return measured
+
+
 MEASUREMENTS: dict[str, tuple[Callable[[Path, int], dict[str, Any]], int]] = {
     "parity": (parity, 2000),
     "kill": (kill, 600),
     "throughput": (throughput, 40),
     "driver": (driver, 20_000),
     "memory": (memory, 20_000),
+    "megapixel": (megapixel, 2),
 }
 
 

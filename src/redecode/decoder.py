@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable
@@ -263,7 +264,7 @@ def to_pixels(planes: Float32, picture: Picture, project: bool) -> Pixels:
         return colour.to_uint8(colour.to_rgb(planes))
     parts = picture.parts()
     pixels = []
-    for part, layer in zip(parts, np.split(planes, np.cumsum([len(p.components) for p in parts])[:-1]), strict=True):
+    for part, layer in zip(parts, np.split(planes, _bounds(parts)), strict=True):
         pixels.append(projection.to_pixels(layer, part) if project else colour.to_uint8(colour.to_rgb(layer)))
     if len(pixels) == 1:
         return pixels[0]
@@ -293,10 +294,15 @@ def _inks(pixels: Pixels, image: JpegImage) -> Pixels:
     return pixels
 
 
+def _bounds(parts: tuple[JpegImage, ...]) -> list[int]:
+    """Where the components of every part but the first begin."""
+    return list(itertools.accumulate(len(part.components) for part in parts))[:-1]
+
+
 def _split(pixels: Pixels, parts: tuple[JpegImage, ...]) -> list[Pixels]:
     if len(parts) == 1:
         return [pixels]
-    channels = np.split(pixels, np.cumsum([len(p.components) for p in parts])[:-1], axis=2)
+    channels = np.split(pixels, _bounds(parts), axis=2)
     return [c[..., 0] if c.shape[2] == 1 else c for c in channels]
 
 

@@ -252,12 +252,20 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
     )
 
 
+def refuse_too_large(width: int, height: int, max_pixels: int) -> None:
+    """
+    Raises:
+        TooLargeError: a header claims more than max_pixels.
+    """
+    if width * height > max_pixels:
+        raise TooLargeError(f"the header claims {width}×{height} pixels, over the limit of {max_pixels / 1e6:.0f} megapixels")
+
+
 def _refuse_bombs(segments: _segments.Segments, max_pixels: int) -> None:
     """By the header and the length of the data, before anything of the picture's size is allocated."""
     frame = segments.frame
     pixels = frame.width * frame.height
-    if pixels > max_pixels:
-        raise TooLargeError(f"the header claims {frame.width}×{frame.height} pixels, over the limit of {max_pixels / 1e6:.0f} megapixels")
+    refuse_too_large(frame.width, frame.height, max_pixels)
     if segments.visits > MAX_VISITS:
         raise LimitError("the file has far more scans than any encoder writes for so large a picture")
     blocks = sum(rows * columns for rows, columns in frame.blocks)

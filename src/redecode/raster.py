@@ -1,4 +1,4 @@
-"""Pictures that come without their JPEG: a PNG, WebP, TIFF, BMP or GIF saved from one, or pixels that were compressed twice.
+"""Pictures that come without their JPEG: a PNG, WebP, AVIF, TIFF, BMP or GIF saved from one.
 
 Their quantization tables are estimated from the pixels, and the networks restore them all the same; but without the
 file's own coefficients there is nothing to project onto.
@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from . import colour, dct, estimation
 from .errors import RedecodeError, TooLargeError, UnreadableError, UnsupportedError
 from .estimation import Trace
-from .jpeg import MAX_PIXELS, Metadata, caught_stderr, pass_on
+from .jpeg import MAX_PIXELS, Metadata, caught_stderr, pass_on, refuse_too_large
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -110,10 +110,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = 
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                if image.width * image.height > max_pixels:
-                    raise TooLargeError(
-                        f"the header claims {image.width}×{image.height} pixels, over the limit of {max_pixels / 1e6:.0f} megapixels"
-                    )
+                refuse_too_large(image.width, image.height, max_pixels)
                 with _quiet(image):
                     pixels, alpha = _pixels(image)
                 metadata = _metadata(image)

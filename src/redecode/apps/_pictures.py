@@ -18,10 +18,11 @@ from PIL import Image
 
 from ..decoder import Decoded, Decoder, Picture, read, to_pixels
 from ..fusion import fuse
+from ..generations import first_generation
 from ..jpeg import JpegImage, Metadata
 from ..output import Encoding, encode, upright
 from ._jobs import Job
-from .inspecting import inspect
+from .inspecting import describe
 from .restoring import Options, encode_result
 
 Pixels = NDArray[np.uint8]
@@ -170,13 +171,16 @@ def restore(picture: Open, decoder: Decoder, data: bytes, options: Options, job:
     """
     picture.state = "working"
     (picture.folder / "source").write_bytes(data)
-    source = read(data, options.max_pixels, options.force_quality, options.as_is)
+    source = read(data, options.max_pixels, options.force_quality, as_is=True)
+    earlier = first_generation(source) if isinstance(source, JpegImage) else None
+    picture.facts = describe(source, earlier)
+    if earlier is not None and not options.as_is:
+        source = earlier.image
     job.check()
     original = _upright(source.pixels if not isinstance(source, JpegImage) else to_pixels(source.planes(), source, project=False), source)
     _write_layer(picture, "original", original, source)
     _write_thumbnail(picture)
     picture.grid, picture.size = _grid(source), (original.shape[1], original.shape[0])
-    picture.facts = inspect(data, options.max_pixels)
     job.check()
     decoded = decoder.decode(source, 1.0, progress=job.step)
     with (picture.folder / "decoded").open("wb") as file:

@@ -7,8 +7,9 @@ from typing import Any
 
 from ..decoder import Picture, read
 from ..estimation import Trace, nearest_quality
-from ..generations import first_generation
+from ..generations import FirstGeneration, first_generation
 from ..jpeg import MAX_PIXELS, JpegImage, Metadata
+from ..raster import RasterImage
 
 
 def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
@@ -25,12 +26,17 @@ def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
         RedecodeError: the file cannot be read.
     """
     picture = read(data, max_pixels, as_is=True)
-    return _of_jpeg(picture) if isinstance(picture, JpegImage) else _of_raster(picture)
+    return describe(picture, first_generation(picture) if isinstance(picture, JpegImage) else None)
 
 
-def _of_jpeg(image: JpegImage) -> dict[str, Any]:
+def describe(picture: Picture, earlier: FirstGeneration | None) -> dict[str, Any]:
+    """As :func:`inspect`, of a picture that was read as it is, and what it was before it was compressed again."""
+    return _of_jpeg(picture, earlier) if isinstance(picture, JpegImage) else _of_raster(picture)
+
+
+def _of_jpeg(image: JpegImage, earlier: FirstGeneration | None) -> dict[str, Any]:
     quality, fit = nearest_quality(image.components[0].table)
-    facts: dict[str, Any] = {
+    return {
         "format": "progressive JPEG" if image.progressive else "JPEG",
         "width": image.width,
         "height": image.height,
@@ -41,17 +47,13 @@ def _of_jpeg(image: JpegImage) -> dict[str, Any]:
         "damaged": image.damaged,
         "bytes_after_the_picture": image.trailing or None,
         "metadata": _present(image.metadata),
-        "earlier_compression": None,
+        "earlier_compression": earlier and f"JPEG of quality about {earlier.quality} (confidence {earlier.confidence:.0%})",
         "luma_table": image.components[0].table.tolist(),
         "chroma_table": image.components[1].table.tolist() if len(image.components) > 1 else None,
     }
-    if (earlier := first_generation(image)) is not None:
-        facts["earlier_compression"] = f"JPEG of quality about {earlier.quality} (confidence {earlier.confidence:.0%})"
-    return facts
 
 
-def _of_raster(picture: Picture) -> dict[str, Any]:
-    assert not isinstance(picture, JpegImage)
+def _of_raster(picture: RasterImage) -> dict[str, Any]:
     trace = picture.trace
     return {
         "format": "no JPEG",
