@@ -34,7 +34,7 @@ from redecode.apps.bulk.restorer import Setup
 from redecode.apps.bulk.run import Plan, run
 from redecode.apps.bulk.stores import CORNER, Entry
 from redecode.apps.restoring import Options, restore
-from redecode.decoder import Decoder, Float32
+from redecode.decoder import Decoder
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -132,38 +132,19 @@ def _rows(out: Path) -> int:
     return sum(segment.read_bytes().count(b"\n") for segment in out.rglob("*.jsonl")) if out.exists() else 0
 
 
-class TimedDecoder(Decoder):
-    """Adds up the seconds that its networks take."""
-
-    seconds = 0.0
-
-    def base_layer(self, *arguments: Any) -> Float32:
-        """As it is there, timed."""
-        return self._timed(super().base_layer, *arguments)
-
-    def texture_layer(self, *arguments: Any) -> Float32:
-        """As it is there, timed."""
-        return self._timed(super().texture_layer, *arguments)
-
-    def _timed(self, layer: Callable[..., Float32], *arguments: Any) -> Float32:
-        began = time.monotonic()
-        restored = layer(*arguments)
-        self.seconds += time.monotonic() - began
-        return restored
-
-
 def throughput(folder: Path, count: int) -> dict[str, Any]:
     """Bulk against a loop over the single command, against inference alone, and against itself with one worker on one core."""
     make_archive(folder / "in", count, (160, 256))
     paths = sorted((folder / "in").rglob("*.jpg"))
     pixels = sum(width * height for width, height in (Image.open(path).size for path in paths))
-    decoder, options = TimedDecoder("fast", threads=1), Options()
+    decoder, options = Decoder("fast", threads=1), Options()
     restore(decoder, paths[0].read_bytes(), options)
-    decoder.seconds = 0
+    inference = -decoder.inference_seconds()
     began, began_cpu = time.monotonic(), time.process_time()
     for path in paths:
         restore(decoder, path.read_bytes(), options)
     engine, engine_cpu = time.monotonic() - began, time.process_time() - began_cpu
+    inference += decoder.inference_seconds()
     began_cpu = _cpu_of_children()
     loop = sum(timed(path, "-o", folder / "loop.png", "--overwrite") for path in paths[:6]) / 6 * count
     loop_cpu = (_cpu_of_children() - began_cpu) / 6 * count
@@ -176,7 +157,7 @@ def throughput(folder: Path, count: int) -> dict[str, Any]:
     return {
         "files": count,
         "megapixels": round(pixels / 1e6, 2),
-        "inference alone, one thread": rates(decoder.seconds),
+        "inference alone, one thread": rates(inference),
         "engine alone, one thread": {**rates(engine), "CPU seconds": round(engine_cpu, 2)},
         "loop over the single command (from 6 files)": {**rates(loop), "CPU seconds": loop_cpu},
         "bulk, 1 worker on 1 core": {**rates(one["seconds"]), "without its start": rates(one["steady"]), "CPU seconds": one["cpu"]},
@@ -283,15 +264,16 @@ def megapixel(folder: Path, count: int) -> dict[str, Any]:
     picture = rng.integers(0, 256, (125, 125, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     path = folder / "1mp.jpg"
     Image.fromarray(picture).save(path, quality=30)
-    decoder = TimedDecoder("fast", threads=1)
+    decoder = Decoder("fast", threads=1)
     measured = {}
     for name, options in (("both layers", Options()), ("L_B alone", Options(texture=0))):
         restore(decoder, path.read_bytes(), options)
-        decoder.seconds, began = 0, time.process_time()
+        inference, began = -decoder.inference_seconds(), time.process_time()
         for _ in range(count):
             restore(decoder, path.read_bytes(), options)
         whole = (time.process_time() - began) / count
-        measured[name] = {"CPU seconds": round(whole, 2), "of which inference, seconds": round(decoder.seconds / count, 2)}
+        inference += decoder.inference_seconds()
+        measured[name] = {"CPU seconds": round(whole, 2), "of which inference, seconds": round(inference / count, 2)}
     return measured
 
 

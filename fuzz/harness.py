@@ -24,7 +24,6 @@ from redecode.decoder import Picture
 from redecode.errors import RedecodeError
 from redecode.formats import FORMATS
 from redecode.output import Encoding
-from redecode.tiling import Progress
 
 Float32 = NDArray[np.float32]
 
@@ -42,11 +41,11 @@ class BrokenPromiseError(Exception):
 class Identity(Decoder):
     """Networks that change (nearly) nothing: the texture is a checkerboard, so that fusion and projection have something to do."""
 
-    def base_layer(self, picture: Picture, progress: Progress | None = None) -> Float32:
+    def base_layer(self, picture: Picture) -> Float32:
         """The picture."""
         return picture.planes()
 
-    def texture_layer(self, picture: Picture, base: Float32, progress: Progress | None = None) -> Float32:
+    def texture_layer(self, picture: Picture, base: Float32) -> Float32:
         """The picture with a pattern."""
         planes = picture.planes()
         planes[..., ::2, 1::2] += 24

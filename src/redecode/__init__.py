@@ -57,17 +57,18 @@ def _decoder(preset: str) -> Decoder:
     return Decoder(preset)
 
 
-def decode(source: Source, texture: float = 1.0, preset: str = "fast") -> Decoded:
+def decode(source: Source, texture: float = 1.0, preset: str = "fast", layers: bool = False) -> Decoded:
     """Restore a JPEG; keeps the networks loaded for the next call.
 
     Args:
         source: path or bytes of a JPEG.
         texture: 0 … 1; 0 is the fidelity layer alone, 1 the paper's hard merge.
         preset: which networks, see redecode.weights.PRESETS.
+        layers: keep both layers beside the result.
 
     Raises:
         RedecodeError: the file cannot be restored; the message says why.
         OSError: the path cannot be read.
         ValueError: texture or preset out of range.
     """
-    return _decoder(preset).decode(source, texture)
+    return _decoder(preset).decode(source, texture, layers=layers)

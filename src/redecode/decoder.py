@@ -1,35 +1,44 @@
-"""The whole flow, from the bytes of a file to restored pixels, with ONNX Runtime as the engine."""
+"""The whole flow, from the bytes of a file to restored pixels.
+
+A picture is restored tile by tile: read, restored, fused, projected and written into the result. So memory grows with what must be held
+of a picture, its coefficients and its 8-bit result, and not with the many float planes in between.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 import os
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from . import colour, jpeg, projection, raster, tiling, weights
+from . import colour, dct, jpeg, projection, raster, tiling, weights
 from .errors import UnsupportedError
 from .estimation import nearest_quality
 from .fusion import fuse
 from .generations import first_generation
+from .inference import DEVICES, Network
 from .jpeg import JpegImage
-from .mask import orientation_diversity, region_mask
+from .mask import WINDOW, orientation_diversity, region_mask
+from .overlap import in_order
 from .raster import RasterImage
-from .tiling import Progress
+from .tiling import Progress, Tile
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 Picture = JpegImage | RasterImage
 Source = str | os.PathLike[str] | bytes
 
-TILE = 512
+# Largest side of a tile's kept part.
+TILE = 1024
+# What a pixel of the mask depends on: half the window, and a pixel for the gradients.
+_MASK_REACH = WINDOW // 2 + 1
 # Quality factors between which the networks' say fades from all to nothing. On held-out photographs L_B loses to the plain decode from 96
 # on (4:4:4, luma; chroma from 93 on), where rounding to 8 bits is most of what was lost; the texture network has seen nothing beyond 50.
 BASE_FADE = (90, 96)
@@ -46,26 +55,33 @@ class Decoded:
         image: the result.
         mask: bool [H, W], where texture may replace fidelity.
         picture: the file as read, with its metadata.
-        base_planes: the fidelity layer L_B as the network gives it, float32 [components, H, W], planes 0 … 255.
-        texture_planes: the texture layer L_T, likewise; None where the texture amount is 0 and it was not computed.
+        base_planes: the fidelity layer L_B as the network gives it, float32 [components, H, W], planes 0 … 255; None where the layers
+            were not asked for.
+        texture_planes: the texture layer L_T, likewise; None also where the texture amount is 0 and it was not computed.
         amount: of texture, 0 … 1.
         projected: whether image, base and texture are projected onto the file's quantization cells.
+        consistency: share of the luma blocks of `image` that encode to the very coefficients of the file, 0 … 1; where the file is coded
+            as RGB or CMYK, of the blocks of all its components. None for a picture that is no JPEG.
+        projection_psnr: PSNR of the result before the projection against the one after it, dB: how far the file corrected the networks.
+            None where there was no projection, or where it changed nothing.
         changed: False where nothing was to be done, because the picture shows no trace of JPEG compression.
     """
 
     image: Pixels
     mask: NDArray[np.bool_]
     picture: Picture
-    base_planes: Float32
+    base_planes: Float32 | None
     texture_planes: Float32 | None
     amount: float
     projected: bool
+    consistency: float | None = None
+    projection_psnr: float | None = None
     changed: bool = True
 
     @cached_property
     def base(self) -> Pixels:
-        """The fidelity layer L_B as pixels, like `image`."""
-        return to_pixels(self.base_planes, self.picture, self.projected)
+        """The fidelity layer L_B as pixels, like `image`; needs the layers."""
+        return to_pixels(_asked_for(self.base_planes), self.picture, self.projected)
 
     @cached_property
     def texture(self) -> Pixels | None:
@@ -74,53 +90,63 @@ class Decoded:
 
     @cached_property
     def fused_planes(self) -> Float32:
-        """The result as planes, before projection and rounding."""
-        return _fuse(self.base_planes, self.texture_planes, self.mask, self.amount)
+        """The result as planes, before projection and rounding; needs the layers."""
+        base = _asked_for(self.base_planes)
+        return base if self.texture_planes is None else fuse(base, self.texture_planes, self.mask, self.amount)
 
-    @cached_property
-    def consistency(self) -> float | None:
-        """Share of the luma blocks of `image` that encode to the very coefficients of the file, 0 … 1.
-
-        Where the file is coded as RGB or CMYK: of the blocks of all its components. None for a picture that is no JPEG.
-        """
-        if not isinstance(self.picture, JpegImage):
-            return None
-        parts = self.picture.parts()
-        stored = _split(_inks(self.image, self.picture), parts)
-        blocks = [projection.consistent_blocks(pixels, part) for pixels, part in zip(stored, parts, strict=True)]
-        return float(np.concatenate([b.ravel() for b in blocks]).mean())
-
-    @cached_property
-    def projection_psnr(self) -> float | None:
-        """PSNR of the result before the projection against the one after it, dB: how far the file corrected the networks.
-
-        None where there was no projection, or where it changed nothing.
-        """
-        if not (self.projected and self.changed and isinstance(self.picture, JpegImage)):
-            return None
-        free = to_pixels(self.fused_planes, self.picture, project=False)
-        error = float(np.square(free.astype(np.float32) - self.image).mean())
-        return 10 * math.log10(255**2 / error) if error else None
+    def with_texture(self, amount: float, project: bool) -> Decoded:
+        """The same picture with another amount of texture; needs the layers."""
+        if not self.changed or self.texture_planes is None or (self.amount, self.projected) == (amount, project):
+            return self
+        base = _asked_for(self.base_planes)
+        finished = _finish(fuse(base, self.texture_planes, self.mask, amount), self.picture, project)
+        figures = _figures(finished.blocks, finished.broken, finished.correction, finished.pixels.size)
+        return Decoded(finished.pixels, self.mask, self.picture, base, self.texture_planes, amount, project, *figures)
 
 
 class Decoder:
     """Restores any number of pictures with one preset; the networks are loaded on first use."""
 
-    def __init__(self, preset: str = "fast", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        preset: str = "fast",
+        threads: int | None = None,
+        device: str = "cpu",
+        precision: str | None = None,
+        ensemble: bool = False,
+    ) -> None:
         """
         Args:
             preset: one of redecode.weights.PRESETS.
-            threads: for one inference; None leaves the choice to ONNX Runtime (all cores).
+            threads: on the CPU; None is one for each core.
+            device: one of redecode.inference.DEVICES.
+            precision: one of redecode.weights.PRECISIONS; None is int8 on the CPU and float32 elsewhere.
+            ensemble: average over the eight flips and turns of the picture: eight times the time, and a few hundredths of a dB.
 
         Raises:
-            ValueError: unknown preset.
+            ValueError: an unknown preset, device or precision.
         """
         if preset not in weights.PRESETS:
             raise ValueError(f"preset must be one of {', '.join(weights.PRESETS)}, not {preset!r}")
+        if device not in DEVICES:
+            raise ValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
+        if precision not in (None, *weights.PRECISIONS):
+            raise ValueError(f"precision must be one of {', '.join(weights.PRECISIONS)}, not {precision!r}")
         self.preset = preset
-        self._threads = threads
+        self.precision = precision or ("int8" if device == "cpu" else "float32")
+        self.ensemble = ensemble
+        self._device, self._threads = device, threads
+        self._networks: dict[str, Network] = {}
+        self._loading = threading.Lock()
 
-    def decode(self, source: Source | Picture, texture: float = 1.0, project: bool = True, progress: Progress | None = None) -> Decoded:
+    def decode(
+        self,
+        source: Source | Picture,
+        texture: float = 1.0,
+        project: bool = True,
+        progress: Progress | None = None,
+        layers: bool = False,
+    ) -> Decoded:
         """Restore a picture.
 
         Args:
@@ -128,6 +154,7 @@ class Decoder:
             texture: 0 … 1, how much of the texture layer enters where the mask allows it.
             project: whether results are projected onto the file's quantization cells.
             progress: called with the tiles done and their number, after each; what it raises ends the decoding.
+            layers: keep both layers whole as well: 24 bytes for a pixel, and the texture network runs where the mask is empty, too.
 
         Raises:
             RedecodeError: what :func:`read` raises.
@@ -140,40 +167,156 @@ class Decoder:
         if isinstance(picture, RasterImage) and picture.trace is None:
             nowhere = np.zeros(picture.pixels.shape[:2], bool)
             return Decoded(picture.pixels, nowhere, picture, picture.planes(), None, texture, project, changed=False)
-        runs = 2 if texture and _say(picture, TEXTURE_FADE) else 1
-        base = self.base_layer(picture, _share(progress, 0, runs))
-        mask = region_mask(orientation_diversity(_luma(base, picture)))
-        layer = self.texture_layer(picture, base, _share(progress, 1, runs)) if texture else None
-        return Decoded(to_pixels(_fuse(base, layer, mask, texture), picture, project), mask, picture, base, layer, texture, project)
+        top, left = picture.origin
+        plan = tiling.tiles((top + picture.height, left + picture.width), TILE, self._halo(picture), picture.unit)
+        canvas = _Canvas(picture)
 
-    def base_layer(self, picture: Picture, progress: Progress | None = None) -> Float32:
-        """L_B of a picture: float32 [components, H, W], planes 0 … 255, neither projected nor rounded.
+        def work(tile: Tile) -> _Restored:
+            return self._restore(picture, tile, texture, project, layers)
+
+        restored_tiles = map(work, plan) if self._threads == 1 or len(plan) == 1 else in_order(work, plan)
+        for done, (tile, restored) in enumerate(zip(plan, restored_tiles, strict=True), 1):
+            canvas.paste(tile, restored)
+            if progress is not None:
+                progress(done, len(plan))
+        image, mask, base, layer = canvas.arrays
+        consistency, correction = canvas.figures
+        return Decoded(image, mask, picture, base, layer, texture, project, consistency, correction)
+
+    def base_layer(self, picture: Picture) -> Float32:
+        """L_B of a picture, in one piece: float32 [components, H, W], planes 0 … 255, neither projected nor rounded.
 
         At high qualities it fades into the plain decode (see BASE_FADE).
         """
         say, plain = _say(picture, BASE_FADE), picture.planes()
-        return _blend(plain, self._restore(self._edge, picture, progress), say) if say else plain
+        return _blend(plain, self._run("edge", picture, plain), say) if say else plain
 
-    def texture_layer(self, picture: Picture, base: Float32, progress: Progress | None = None) -> Float32:
+    def texture_layer(self, picture: Picture, base: Float32) -> Float32:
         """L_T of a picture, like :meth:`base_layer`; at high qualities it fades into L_B (see TEXTURE_FADE)."""
         say = _say(picture, TEXTURE_FADE)
-        return _blend(base, self._restore(self._texture, picture, progress), say) if say else base
+        return _blend(base, self._run("texture", picture, picture.planes()), say) if say else base
 
-    @cached_property
-    def _edge(self) -> _Network:
-        return _Network(weights.load(f"{self.preset}-edge"), self._threads)
+    def inference_seconds(self) -> float:
+        """How long the networks have computed so far."""
+        return sum(network.seconds for network in self._networks.values())
 
-    @cached_property
-    def _texture(self) -> _Network:
-        return _Network(weights.load(f"{self.preset}-texture"), self._threads)
+    def _restore(self, picture: Picture, tile: Tile, texture: float, project: bool, layers: bool) -> _Restored:
+        rows, columns = tile.rows, tile.columns
+        around = picture.crop((rows.start, rows.stop), (columns.start, columns.stop))
+        base = self.base_layer(around)
+        kept = rows.kept(around.origin[0]), columns.kept(around.origin[1])
+        mask = _mask(base, around, kept)
+        # Where the mask is empty, texture changes nothing.
+        layer = self.texture_layer(around, base)[:, kept[0], kept[1]] if texture and (layers or mask.any()) else None
+        base = base[:, kept[0], kept[1]]
+        fused = base if layer is None else fuse(base, layer, mask, texture)
+        part = picture.crop((rows.keep_start, rows.keep_stop), (columns.keep_start, columns.keep_stop))
+        return _Restored(_finish(fused, part, project), mask, *((base, layer) if layers else (None, None)))
 
-    @staticmethod
-    def _restore(network: _Network, picture: Picture, progress: Progress | None) -> Float32:
+    def _halo(self, picture: Picture) -> int:
+        """What a tile's result depends on around it: the networks' halo, the mask's, and the pixels that a chroma sample covers."""
+        networks = max(int(weights.record(name)["halo"]) for name in weights.PRESETS[self.preset].values())
+        return networks + _MASK_REACH + max(picture.unit) // dct.BLOCK
+
+    def _run(self, layer: str, picture: Picture, planes: Float32) -> Float32:
+        with self._loading:
+            if layer not in self._networks:
+                name = weights.PRESETS[self.preset][layer]
+                self._networks[layer] = Network(name, self._device, self.precision, self._threads, self.ensemble)
+        network = self._networks[layer]
         if isinstance(picture, RasterImage):
-            return _restore_planes(network, picture.planes(), picture.tables(), progress, picture.origin)
+            return network(planes, picture.tables(), picture.origin)
         parts = picture.parts()
-        layers = [_restore_planes(network, p.planes(), p.tables(), _share(progress, i, len(parts))) for i, p in enumerate(parts)]
+        layers = [network(own, part.tables()) for part, own in zip(parts, np.split(planes, _bounds(parts)), strict=True)]
         return layers[0] if len(layers) == 1 else np.concatenate(layers)
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """Pixels, and how they relate to the file.
+
+    Attributes:
+        pixels: as :class:`Decoded`.
+        blocks: luma blocks, of all components for RGB and CMYK; 0 without a file.
+        broken: those that do not encode to the file's coefficients.
+        correction: what the projection changed, sum of squares over all samples.
+    """
+
+    pixels: Pixels
+    blocks: int = 0
+    broken: int = 0
+    correction: int = 0
+
+
+@dataclass(frozen=True)
+class _Restored:
+    """The kept part of a tile; the layers where they were asked for."""
+
+    finished: _Finished
+    mask: NDArray[np.bool_]
+    base: Float32 | None
+    texture: Float32 | None
+
+
+class _Canvas:
+    """Tiles put together."""
+
+    def __init__(self, picture: Picture) -> None:
+        self._picture = picture
+        self._arrays: list[NDArray[Any] | None] = [None] * 4
+        self._blocks = self._broken = self._correction = 0
+
+    def paste(self, tile: Tile, restored: _Restored) -> None:
+        """Add a tile."""
+        top, left = self._picture.origin
+        size = self._picture.height, self._picture.width
+        rows = slice(max(0, tile.rows.keep_start - top), tile.rows.keep_stop - top)
+        columns = slice(max(0, tile.columns.keep_start - left), tile.columns.keep_stop - left)
+        parts = (restored.finished.pixels, restored.mask, restored.base, restored.texture)
+        for index, part in enumerate(parts):
+            if part is None:
+                continue
+            # Layers are [components, H, W], the rest begins with H and W.
+            planar = index > 1
+            if self._arrays[index] is None:
+                self._arrays[index] = np.empty((len(part), *size) if planar else (*size, *part.shape[2:]), part.dtype)
+            whole = self._arrays[index]
+            assert whole is not None
+            whole[(slice(None), rows, columns) if planar else (rows, columns)] = part
+        self._blocks += restored.finished.blocks
+        self._broken += restored.finished.broken
+        self._correction += restored.finished.correction
+
+    @property
+    def arrays(self) -> tuple[Any, Any, Any, Any]:
+        """Pixels, mask, and both layers or None."""
+        image, mask, base, texture = self._arrays
+        return image, mask, base, texture
+
+    @property
+    def figures(self) -> tuple[float | None, float | None]:
+        """Consistency and projection PSNR, as :class:`Decoded` has them."""
+        image = self._arrays[0]
+        assert image is not None
+        return _figures(self._blocks, self._broken, self._correction, image.size)
+
+
+def _figures(blocks: int, broken: int, correction: int, samples: int) -> tuple[float | None, float | None]:
+    return (blocks - broken) / blocks if blocks else None, 10 * math.log10(255**2 * samples / correction) if correction else None
+
+
+def _asked_for(layer: Float32 | None) -> Float32:
+    if layer is None:
+        raise ValueError("the layers were not asked for: decode(..., layers=True) keeps them")
+    return layer
+
+
+def _mask(base: Float32, picture: Picture, kept: tuple[slice, slice]) -> NDArray[np.bool_]:
+    """The region mask of a tile's kept part, from that part and what around it the mask depends on."""
+    around = [slice(max(0, part.start - _MASK_REACH), part.stop + _MASK_REACH) for part in kept]
+    inside = [slice(part.start - wide.start, part.stop - wide.start) for part, wide in zip(kept, around, strict=True)]
+    mask: NDArray[np.bool_] = region_mask(orientation_diversity(_luma(base[:, around[0], around[1]], picture)))[tuple(inside)]
+    return mask
 
 
 def _say(picture: Picture, fade: tuple[int, int]) -> float:
@@ -186,50 +329,6 @@ def _say(picture: Picture, fade: tuple[int, int]) -> float:
 
 def _blend(one: Float32, other: Float32, amount: float) -> Float32:
     return other if amount == 1 else one + np.float32(amount) * (other - one)
-
-
-def _share(progress: Progress | None, index: int, runs: int) -> Progress | None:
-    """The progress of one of several runs over the same tiles, as part of the whole."""
-    return None if progress is None else lambda done, total: progress(index * total + done, runs * total)
-
-
-def _restore_planes(
-    network: _Network, planes: Float32, tables: NDArray[np.uint16], progress: Progress | None, origin: tuple[int, int] = (0, 0)
-) -> Float32:
-    scaled = (planes - 128) / np.float32(255)
-    if len(planes) == 1:
-        # The networks take three planes; a gray picture has no chroma.
-        scaled = np.concatenate([scaled, np.zeros((2, *scaled.shape[1:]), np.float32)])
-    top, left = origin
-    scaled = np.pad(scaled, [(0, 0), (top, 0), (left, 0)], mode="edge") if top or left else scaled
-    restored: Float32 = tiling.run(network.bind(tables), scaled, TILE, network.halo, progress)[: len(planes), top:, left:]
-    restored *= np.float32(255)
-    restored += np.float32(128)
-    return restored
-
-
-class _Network:
-    def __init__(self, network: weights.Weights, threads: int | None) -> None:
-        options = onnxruntime.SessionOptions()
-        # The arena never gives memory back, and tiles at the borders come in several shapes.
-        options.enable_cpu_mem_arena = False
-        options.enable_mem_pattern = False
-        options.log_severity_level = 3
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        self.halo = network.halo
-        self._session = onnxruntime.InferenceSession(network.onnx, options, providers=["CPUExecutionProvider"])
-
-    def bind(self, tables: NDArray[np.uint16]) -> Callable[[Float32], Float32]:
-        """The network as a function of a tile's planes, [3, h, w] to [3, h, w]."""
-        steps = tables.astype(np.float32)[None]
-
-        def restore(tile: Float32) -> Float32:
-            result: list[Float32] = self._session.run(None, {"planes": tile[None], "tables": steps})
-            restored: Float32 = result[0][0]
-            return restored
-
-        return restore
 
 
 def read(data: bytes, max_pixels: int = jpeg.MAX_PIXELS, force_quality: int | None = None, as_is: bool = False) -> Picture:
@@ -260,15 +359,28 @@ def to_pixels(planes: Float32, picture: Picture, project: bool) -> Pixels:
         picture: the file.
         project: whether they are projected onto the file's quantization cells; a picture without a file has none.
     """
+    return _finish(planes, picture, project).pixels
+
+
+def _finish(planes: Float32, picture: Picture, project: bool) -> _Finished:
+    """Planes to pixels, see :func:`to_pixels`."""
     if not isinstance(picture, JpegImage):
-        return colour.to_uint8(colour.to_rgb(planes))
+        return _Finished(colour.to_uint8(colour.to_rgb(planes)))
     parts = picture.parts()
     pixels = []
+    blocks = broken = correction = 0
     for part, layer in zip(parts, np.split(planes, _bounds(parts)), strict=True):
-        pixels.append(projection.to_pixels(layer, part) if project else colour.to_uint8(colour.to_rgb(layer)))
-    if len(pixels) == 1:
-        return pixels[0]
-    return _inks(np.concatenate([p.reshape(*p.shape[:2], -1) for p in pixels], axis=2), picture)
+        free = colour.to_uint8(colour.to_rgb(layer))
+        if project:
+            rendered, count = projection.render(layer, part)
+            correction += int(np.square(np.subtract(rendered, free, dtype=np.int32)).sum())
+        else:
+            rendered, count = free, int(np.count_nonzero(~projection.consistent_blocks(free, part)))
+        pixels.append(rendered)
+        blocks += part.components[0].coefficients[..., 0, 0].size
+        broken += count
+    whole = pixels[0] if len(pixels) == 1 else _inks(np.concatenate([p.reshape(*p.shape[:2], -1) for p in pixels], axis=2), picture)
+    return _Finished(whole, blocks, broken, correction)
 
 
 def to_deep_pixels(planes: Float32, picture: Picture, project: bool) -> NDArray[np.uint16]:
@@ -299,13 +411,6 @@ def _bounds(parts: tuple[JpegImage, ...]) -> list[int]:
     return list(itertools.accumulate(len(part.components) for part in parts))[:-1]
 
 
-def _split(pixels: Pixels, parts: tuple[JpegImage, ...]) -> list[Pixels]:
-    if len(parts) == 1:
-        return [pixels]
-    channels = np.split(pixels, _bounds(parts), axis=2)
-    return [c[..., 0] if c.shape[2] == 1 else c for c in channels]
-
-
 def _luma(planes: Float32, picture: Picture) -> Float32:
     """What the mask is made from: the luma, for RGB and (inverted) CMYK the usual weights of their channels."""
     if isinstance(picture, JpegImage) and picture.colour_model in ("RGB", "CMYK"):
@@ -313,10 +418,6 @@ def _luma(planes: Float32, picture: Picture) -> Float32:
         return luma
     first: Float32 = planes[0]
     return first
-
-
-def _fuse(base: Float32, layer: Float32 | None, mask: NDArray[np.bool_], amount: float) -> Float32:
-    return base if layer is None else fuse(base, layer, mask, amount)
 
 
 def _bytes(source: Source) -> bytes:

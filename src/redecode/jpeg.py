@@ -156,6 +156,38 @@ class JpegImage:
         size = (self.height, self.width)
         return np.stack([upsample(c.plane(), (v_max / c.sampling[1], h_max / c.sampling[0]), size) for c in self.components])
 
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Rows and columns that are missing above and left of the picture to begin with a whole block: none."""
+        return 0, 0
+
+    @property
+    def unit(self) -> tuple[int, int]:
+        """Rows and columns of an MCU of all components: what :meth:`crop` begins with a multiple of."""
+        h_max, v_max = self.max_sampling
+        return dct.BLOCK * v_max, dct.BLOCK * h_max
+
+    def crop(self, rows: tuple[int, int], columns: tuple[int, int]) -> JpegImage:
+        """A part of the picture, as a picture of its own; the coefficients are shared, not copied.
+
+        Subsampled components are interpolated to full size within the part: near its inner borders, :meth:`planes` differs from
+        the whole's by what a chroma sample covers.
+
+        Args:
+            rows: first, and one past the last; both multiples of `unit`, or the picture's end.
+            columns: likewise.
+        """
+        height, width = rows[1] - rows[0], columns[1] - columns[0]
+        h_max, v_max = self.max_sampling
+        components = []
+        for component in self.components:
+            h, v = component.sampling
+            down = _blocks(rows, self.height, v, v_max)
+            right = _blocks(columns, self.width, h, h_max)
+            size = (-(-height * v // v_max), -(-width * h // h_max))
+            components.append(replace(component, coefficients=component.coefficients[down, right], size=size))
+        return replace(self, width=width, height=height, components=tuple(components))
+
     def tables(self) -> NDArray[np.uint16]:
         """Quantization steps of luma and chroma, uint16 [2, 8, 8].
 
@@ -164,6 +196,12 @@ class JpegImage:
         luma = self.components[0].table
         chroma = np.ones_like(luma) if self.gray else self.components[1].table
         return np.stack([luma, chroma])
+
+
+def _blocks(span: tuple[int, int], end: int, factor: int, largest: int) -> slice:
+    """A span of pixels in blocks of a component; at the picture's end with all blocks that there are, which may be more than it shows."""
+    first, last = (edge * factor // largest // dct.BLOCK for edge in span)
+    return slice(first, None if span[1] == end else last)
 
 
 def upsample(plane: Float32, factors: tuple[float, float], size: tuple[int, int]) -> Float32:

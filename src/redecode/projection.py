@@ -63,34 +63,46 @@ def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN) -> NDAr
     Returns:
         uint8 [H, W, 3] RGB, or [H, W] for a gray file.
     """
-    pixels = colour.to_uint8(colour.to_rgb(project(planes, image, margin)))
-    if image.components[0].sampling != image.max_sampling:
-        return pixels  # A subsampled luma: hardly anyone writes it, and its repair would reach over its blocks.
-    for _ in range(REPAIRS):
-        broken = ~consistent_blocks(pixels, image)
-        if not broken.any():
-            break
-        margin *= MARGIN_GROWTH
-        _repair(pixels, image, broken, margin)
+    pixels, _ = render(planes, image, margin)
     return pixels
 
 
-def _repair(pixels: NDArray[np.uint8], image: JpegImage, broken: NDArray[np.bool_], margin: float) -> None:
-    """Project the luma of some blocks again, in place."""
+def render(planes: Float32, image: JpegImage, margin: float = MARGIN) -> tuple[NDArray[np.uint8], int]:
+    """Like :func:`to_pixels`, and how many luma blocks do not encode to the file's coefficients all the same."""
+    pixels = colour.to_uint8(colour.to_rgb(project(planes, image, margin)))
+    rows, columns = np.nonzero(~consistent_blocks(pixels, image))
+    if image.components[0].sampling != image.max_sampling:
+        return pixels, len(rows)  # A subsampled luma: hardly anyone writes it, and its repair would reach over its blocks.
+    for _ in range(REPAIRS):
+        if not len(rows):
+            break
+        margin *= MARGIN_GROWTH
+        broken = _repair(pixels, image, rows, columns, margin)
+        rows, columns = rows[broken], columns[broken]
+    return pixels, len(rows)
+
+
+def _repair(
+    pixels: NDArray[np.uint8], image: JpegImage, rows: NDArray[np.intp], columns: NDArray[np.intp], margin: float
+) -> NDArray[np.bool_]:
+    """Project the luma of some blocks again, in place; returns which of them are broken still."""
     luma = image.components[0]
-    rows, columns = np.nonzero(broken)
     y = (rows[:, None] * dct.BLOCK + np.arange(dct.BLOCK)).clip(max=image.height - 1)[:, :, None]
     x = (columns[:, None] * dct.BLOCK + np.arange(dct.BLOCK)).clip(max=image.width - 1)[:, None, :]
-    # Blocks side by side, as one strip; a partial block repeats its last pixels, and all repeats are written back alike.
-    blocks = pixels[y, x].astype(np.float32)
-    strip = np.concatenate(blocks, axis=1)
-    planes = colour.to_planes(strip)
-    samples = dct.to_blocks(planes[0] - np.float32(128))[0]
-    coefficients = dct.forward(samples)
-    target = _clamp(coefficients, luma.coefficients[broken], luma.table, margin)
-    planes[0] += np.concatenate(dct.inverse(target - coefficients), axis=1)
+    quantized = luma.coefficients[rows, columns]
+    # Blocks side by side, as one strip; a partial block repeats its last pixels, and of all repeats one is written back.
+    planes = colour.to_planes(np.concatenate(pixels[y, x], axis=1))
+    coefficients = _strip_coefficients(planes[0])
+    planes[0] += np.concatenate(dct.inverse(_clamp(coefficients, quantized, luma.table, margin) - coefficients), axis=1)
     restored = colour.to_uint8(colour.into_gamut(planes))
     pixels[y, x] = np.stack(np.split(restored, len(rows), axis=1))
+    written = np.rint(colour.to_planes(np.concatenate(pixels[y, x], axis=1))[0])
+    broken: NDArray[np.bool_] = (np.rint(_strip_coefficients(written) / luma.table) != quantized).any((1, 2))
+    return broken
+
+
+def _strip_coefficients(strip: Float32) -> Float32:
+    return dct.forward(dct.to_blocks(strip - np.float32(128))[0])
 
 
 def _correction(plane: Float32, component: Component, factors: tuple[int, int], margin: float) -> Float32:

@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,29 @@ class RasterImage:
         if self.trace is None:
             return 0, 0
         return -self.trace.offset[0] % dct.BLOCK, -self.trace.offset[1] % dct.BLOCK
+
+    @property
+    def unit(self) -> tuple[int, int]:
+        """Rows and columns that :meth:`crop` begins with a multiple of, counted from `origin`."""
+        return dct.BLOCK, dct.BLOCK
+
+    def crop(self, rows: tuple[int, int], columns: tuple[int, int]) -> RasterImage:
+        """A part of the picture, as a picture of its own, without alpha; the pixels are shared, not copied.
+
+        Args:
+            rows: first, and one past the last, counted from `origin`; multiples of `unit`, or the picture's end.
+            columns: likewise.
+
+        Raises:
+            ValueError: there is no trace, and with it no grid to count on.
+        """
+        if self.trace is None:
+            raise ValueError("a picture without traces of compression has no grid")
+        top, left = self.origin
+        pixels = self.pixels[max(0, rows[0] - top) : rows[1] - top, max(0, columns[0] - left) : columns[1] - left]
+        # What does not begin with the picture's own first rows or columns begins with a whole block.
+        offset = (0 if rows[0] else self.trace.offset[0], 0 if columns[0] else self.trace.offset[1])
+        return replace(self, pixels=pixels, trace=replace(self.trace, offset=offset), alpha=None)
 
     def planes(self) -> Float32:
         """Float32 [1 or 3, H, W], Y or Y, Cb, Cr, 0 … 255."""

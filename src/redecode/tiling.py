@@ -1,28 +1,25 @@
-"""Run a network over a picture tile by tile, to the same result as in one piece."""
+"""Cover a picture with tiles that give the same result as the picture in one piece."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-Float32 = NDArray[np.float32]
 # Told of the tiles that are done, and of how many there are.
 Progress = Callable[[int, int], None]
 
-# Tiles begin on multiples of this, the largest usual MCU, so that the block grid keeps its phase in every tile.
+# Sides of what the networks are given are multiples of this, and tiles begin on multiples of it, so that the block grid keeps its phase.
 ALIGNMENT = 16
 
 
 @dataclass(frozen=True)
 class Span:
-    """One tile along one axis: what the network reads, and the part of it that is kept.
+    """One tile along one axis: what is read, and the part of it that is kept.
 
     Attributes:
         start, stop: what is read.
-        keep_start, keep_stop: what is kept, in picture coordinates; the spans' kept parts lie side by side.
+        keep_start, keep_stop: what is kept, in the axis' coordinates; the spans' kept parts lie side by side.
     """
 
     start: int
@@ -30,70 +27,37 @@ class Span:
     keep_start: int
     keep_stop: int
 
-
-def spans(length: int, tile: int, halo: int) -> list[Span]:
-    """Cover an axis with tiles of one size, each aligned, with a halo wherever it does not touch the picture's border.
-
-    Args:
-        length: of the axis, a multiple of ALIGNMENT.
-        tile: size of a tile, a multiple of ALIGNMENT.
-        halo: pixels at a tile's inner borders that are not kept; rounded up to a multiple of ALIGNMENT.
-
-    Raises:
-        ValueError: the tile is too small for its halo.
-    """
-    if length <= tile:
-        return [Span(0, length, 0, length)]
-    halo = -(-halo // ALIGNMENT) * ALIGNMENT
-    step = tile - 2 * halo
-    if step <= 0:
-        raise ValueError(f"a tile of {tile} has no room beside a halo of {halo}")
-    count = -(-(length - 2 * halo) // step)
-    result = []
-    kept = 0
-    for i in range(count):
-        start = min(i * step, length - tile)  # The last tile is moved back so that it ends with the picture.
-        keep_stop = length if i == count - 1 else start + tile - halo
-        result.append(Span(start, start + tile, kept, keep_stop))
-        kept = keep_stop
-    return result
+    def kept(self, missing: int = 0) -> slice:
+        """The kept part as a slice of what was read, of which the first `missing` do not exist."""
+        return slice(max(0, self.keep_start - self.start - missing), self.keep_stop - self.start - missing)
 
 
-def pad(planes: Float32) -> Float32:
-    """Extend [C, H, W] to multiples of ALIGNMENT by repeating the last row and column."""
-    _, height, width = planes.shape
-    return np.pad(planes, [(0, 0), (0, -height % ALIGNMENT), (0, -width % ALIGNMENT)], mode="edge")
+@dataclass(frozen=True)
+class Tile:
+    """A tile: its spans along both axes."""
+
+    rows: Span
+    columns: Span
 
 
-def tiles(height: int, width: int, tile: int, halo: int) -> Iterator[tuple[Span, Span]]:
-    """All (vertical, horizontal) spans of a picture, row by row; sizes are multiples of ALIGNMENT."""
-    for vertical in spans(height, tile, halo):
-        for horizontal in spans(width, tile, halo):
-            yield vertical, horizontal
-
-
-def run(network: Callable[[Float32], Float32], planes: Float32, tile: int, halo: int, progress: Progress | None = None) -> Float32:
-    """Apply a network tile by tile.
+def spans(length: int, largest: int, halo: int, unit: int = 1) -> list[Span]:
+    """Cover an axis with kept parts of about one size, each with a halo wherever it does not touch the picture's border.
 
     Args:
-        network: [C, h, w] to [C, h, w], with a receptive field of radius `halo` at most.
-        planes: float32 [C, H, W], any size.
-        tile: side of the largest tile.
-        halo: see :func:`spans`.
-        progress: called after every tile; what it raises ends the run.
-
-    Returns:
-        float32 [C, H, W], equal to the network's result on the padded picture in one piece, up to rounding errors.
+        length: of the axis.
+        largest: kept part, rounded up to a multiple of the alignment.
+        halo: pixels that are read beyond the kept part, rounded up likewise.
+        unit: all but the axis' end falls on multiples of this and of ALIGNMENT.
     """
-    _, height, width = planes.shape
-    padded = pad(planes)
-    result = np.empty_like(padded)
-    plan = list(tiles(padded.shape[1], padded.shape[2], tile, halo))
-    for done, (v, h) in enumerate(plan, 1):
-        restored = network(np.ascontiguousarray(padded[:, v.start : v.stop, h.start : h.stop]))
-        rows = slice(v.keep_start - v.start, v.keep_stop - v.start)
-        columns = slice(h.keep_start - h.start, h.keep_stop - h.start)
-        result[:, v.keep_start : v.keep_stop, h.keep_start : h.keep_stop] = restored[:, rows, columns]
-        if progress is not None:
-            progress(done, len(plan))
-    return result[:, :height, :width]
+    aligned = math.lcm(unit, ALIGNMENT)
+    count = -(-length // largest)
+    step = -(-length // (count * aligned)) * aligned
+    halo = -(-halo // aligned) * aligned
+    edges = [(first, min(first + step, length)) for first in range(0, length, step)]
+    return [Span(max(0, first - halo), min(last + halo, length), first, last) for first, last in edges]
+
+
+def tiles(size: tuple[int, int], largest: int, halo: int, unit: tuple[int, int] = (1, 1)) -> list[Tile]:
+    """All tiles of a picture, row by row; see :func:`spans`."""
+    rows, columns = (spans(length, largest, halo, axis_unit) for length, axis_unit in zip(size, unit, strict=True))
+    return [Tile(vertical, horizontal) for vertical in rows for horizontal in columns]

@@ -31,7 +31,14 @@ class Stub:
     def __init__(self) -> None:
         self.calls: list[tuple[float, bool]] = []
 
-    def decode(self, image: jpeg.JpegImage | RasterImage, texture: float = 1.0, project: bool = True, progress: object = None) -> object:
+    def decode(
+        self,
+        image: jpeg.JpegImage | RasterImage,
+        texture: float = 1.0,
+        project: bool = True,
+        progress: object = None,
+        layers: bool = False,
+    ) -> object:
         from redecode.colour import to_planes, to_rgb, to_uint8
         from redecode.decoder import Decoded
 
@@ -43,13 +50,14 @@ class Stub:
         mask = np.zeros(picture.shape[:2], bool)
         mask[::2] = True
         layer = None if texture == 0 else to_planes(picture // 4)
-        return Decoded(base if layer is None else picture, mask, image, to_planes(base), layer, texture, projected=False)
+        planes = to_planes(base) if layers else None
+        return Decoded(base if layer is None else picture, mask, image, planes, layer, texture, projected=False, consistency=1.0)
 
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     decoder = Stub()
-    monkeypatch.setattr(cli, "make_decoder", lambda preset, threads: decoder)
+    monkeypatch.setattr(cli, "make_decoder", lambda *_: decoder)
     return decoder
 
 
@@ -369,7 +377,7 @@ def test_a_missing_extra_is_named(run, monkeypatch: pytest.MonkeyPatch, argument
 def test_bench(run, stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import redecode.evaluation  # noqa: F401 - the parent of the modules that are replaced
 
-    monkeypatch.setattr(development, "make_decoder", lambda preset, threads: stub)
+    monkeypatch.setattr(development, "make_decoder", lambda *_, **__: stub)
 
     monkeypatch.chdir(tmp_path)
     Path("README.md").write_text("begin")
@@ -481,8 +489,8 @@ def test_names_that_are_no_text_are_printed(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def networks() -> None:
     try:
-        for layer in weights.LAYERS:
-            weights.load(f"{weights.PRESETS[0]}-{layer}")
+        for name in weights.PRESETS["fast"].values():
+            weights.load(name, "int8")
     except DependencyError as error:
         pytest.skip(f"no weights: {error}")
 

@@ -32,6 +32,7 @@ from redecode.apps.restoring import Options, restore
 from redecode.apps.web import create_app
 from redecode.decoder import Decoded, Decoder, Picture, read, to_pixels
 from redecode.output import Encoding
+from redecode.projection import consistent_blocks
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
@@ -58,7 +59,12 @@ class Stub(Decoder):
         threading.Thread(target=give).start()
 
     def decode(
-        self, source: Any, texture: float = 1.0, project: bool = True, progress: Callable[[int, int], None] | None = None
+        self,
+        source: Any,
+        texture: float = 1.0,
+        project: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+        layers: bool = False,
     ) -> Decoded:
         picture: Picture = source
         self.begun.set()
@@ -73,7 +79,9 @@ class Stub(Decoder):
         mask = np.zeros(planes.shape[1:], bool)
         mask[:, ::2] = True
         changed = isinstance(picture, jpeg.JpegImage) or picture.trace is not None
-        return Decoded(to_pixels(planes, picture, project), mask, picture, planes, planes + 20, texture, project, changed)
+        pixels = to_pixels(planes, picture, project)
+        share = float(consistent_blocks(pixels, picture).mean()) if isinstance(picture, jpeg.JpegImage) else None
+        return Decoded(pixels, mask, picture, planes, planes + 20, texture, project, share, changed=changed)
 
 
 @contextmanager

@@ -19,6 +19,8 @@ class Smoother:
     """Stands for a decoder: L_B is smoothed until it contradicts the file, L_T gets noise that does."""
 
     preset = "stub"
+    precision = "int8"
+    ensemble = False
 
     def base_layer(self, image: JpegImage) -> NDArray[np.float32]:
         return ndimage.gaussian_filter(image.planes(), (0, 3, 3))
@@ -40,7 +42,8 @@ def originals(tmp_path: Path, photograph: NDArray[np.uint8]) -> Path:
 
 @pytest.fixture(autouse=True)
 def nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "record", lambda name: {"sha256": f"hash of {name}"})
+    monkeypatch.setitem(weights.PRESETS, "stub", {"edge": "stub-edge", "texture": "stub-texture"})
+    monkeypatch.setattr(weights, "record", lambda name: {"sha256": {"int8": f"hash of {name}"}})
     # The tests here must pass without LPIPS' weights and fast.
     monkeypatch.setattr(lpips, "distance", lambda reference, restored: 0.25)
     monkeypatch.setattr(benchmark, "version", lambda package: f"version of {package}")

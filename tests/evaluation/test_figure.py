@@ -13,7 +13,7 @@ from redecode.evaluation import figure
 
 
 class Stub:
-    def decode(self, source: bytes | Path) -> Decoded:
+    def decode(self, source: bytes | Path, layers: bool = False) -> Decoded:
         image = jpeg.read(source if isinstance(source, bytes) else source.read_bytes())
         red = np.zeros((image.height, image.width, 3), np.uint8)
         red[..., 0] = 200

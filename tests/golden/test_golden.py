@@ -26,7 +26,7 @@ def parts(result: Decoded) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def restored() -> dict[str, np.ndarray]:
-    return parts(Decoder("fast").decode(EXAMPLE))
+    return parts(Decoder("fast").decode(EXAMPLE, layers=True))
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -39,5 +39,5 @@ def test_golden(restored: dict[str, np.ndarray], layer: str) -> None:
 
 
 if __name__ == "__main__":
-    for name, pixels in parts(Decoder("fast").decode(EXAMPLE)).items():
+    for name, pixels in parts(Decoder("fast").decode(EXAMPLE, layers=True)).items():
         Image.fromarray(pixels).save(HERE / f"parrots-{name}.png")

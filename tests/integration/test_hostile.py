@@ -345,7 +345,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """The command within this process, networks apart: exit code and what it printed."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(cli, "make_decoder", lambda preset, threads: harness.Identity())
+        monkeypatch.setattr(cli, "make_decoder", lambda *_: harness.Identity())
         monkeypatch.setattr(sys, "argv", ["redecode", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
             cli.main()

@@ -27,7 +27,7 @@ COUNT = 12
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     try:
-        weights.load(f"{weights.PRESETS[0]}-edge")
+        weights.load("fast-edge", "int8")
     except DependencyError as error:
         pytest.skip(f"no weights: {error}")
     rng = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from redecode.training.networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator  # noqa: E402
+from redecode.training.networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator, grown  # noqa: E402
 
 SMALL = NetworkConfig(channels=8, blocks=2)
 
@@ -36,6 +36,16 @@ def test_training_begins_at_the_plain_decode() -> None:
     assert torch.equal(EdgeCNN(SMALL)(planes, tables)[0], planes)
 
 
+def test_growing_changes_nothing() -> None:
+    shallow, deep = EdgeCNN(SMALL), EdgeCNN(NetworkConfig(channels=8, blocks=6))
+    randomize(shallow)
+    deep.load_state_dict(grown(shallow.state_dict(), SMALL.blocks, deep.config))
+    planes, tables = inputs()
+    torch.testing.assert_close(deep(planes, tables)[0], shallow(planes, tables)[0])
+    with pytest.raises(ValueError, match="blocks"):
+        grown(shallow.state_dict(), SMALL.blocks, NetworkConfig(channels=8, blocks=5))
+
+
 def test_batch_invariance() -> None:
     network = EdgeCNN(SMALL).eval()
     randomize(network)
@@ -45,7 +55,7 @@ def test_batch_invariance() -> None:
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 
-def test_the_halo_is_the_receptive_field() -> None:
+def test_the_receptive_field() -> None:
     network = EdgeCNN(SMALL)
     randomize(network)
     planes, tables = inputs(96, 96)
@@ -55,36 +65,4 @@ def test_the_halo_is_the_receptive_field() -> None:
     assert planes.grad is not None
     rows = planes.grad[0].abs().sum((0, 2)).nonzero()[:, 0]
     reach = max(y - int(rows.min()), int(rows.max()) - y)
-    assert reach == SMALL.halo
-
-
-def test_tables_and_block_positions_matter() -> None:
-    network = EdgeCNN(SMALL)
-    randomize(network)
-    planes, tables = inputs()
-    coarse = network(planes, tables * 3)[0]
-    assert not torch.equal(coarse, network(planes, tables)[0])
-    # The same picture moved by a whole block gives the same result, moved by less it does not: the grid is seen.
-    flat = torch.zeros(1, 3, 64, 64)
-    result = network(flat, tables[:1])[0]
-    torch.testing.assert_close(result[..., 24:32, 24:32], result[..., 32:40, 32:40], atol=1e-5, rtol=1e-4)
-    assert not torch.allclose(result[..., 24:32, 24:32], result[..., 26:34, 26:34], atol=1e-4)
-
-
-def test_unconditioned_networks_know_no_tables() -> None:
-    network = EdgeCNN(NetworkConfig(channels=8, blocks=1, unshuffle=1, conditioned=False))
-    randomize(network)
-    planes, tables = inputs()
-    assert torch.equal(network(planes, tables)[0], network(planes, tables * 3)[0])
-
-
-def test_texture_starts_from_the_edge_network() -> None:
-    edge_cnn = EdgeCNN(SMALL)
-    randomize(edge_cnn)
-    # With an edge branch that says nothing, both compute the same.
-    torch.nn.init.zeros_(edge_cnn.edge.weight)
-    torch.nn.init.zeros_(edge_cnn.edge.bias)
-    generator = TextureGenerator(SMALL)
-    generator.start_from(edge_cnn)
-    planes, tables = inputs()
-    torch.testing.assert_close(generator(planes, tables), edge_cnn(planes, tables)[0])
+    assert reach == SMALL.receptive_field

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..decoder import Decoded, Decoder, Picture, read, to_pixels
-from ..fusion import fuse
 from ..generations import first_generation
 from ..jpeg import JpegImage, Metadata
 from ..output import Encoding, encode, upright
@@ -182,7 +181,7 @@ def restore(picture: Open, decoder: Decoder, data: bytes, options: Options, job:
     _write_thumbnail(picture)
     picture.grid, picture.size = _grid(source), (original.shape[1], original.shape[0])
     job.check()
-    decoded = decoder.decode(source, 1.0, progress=job.step)
+    decoded = decoder.decode(source, 1.0, progress=job.step, layers=True)
     with (picture.folder / "decoded").open("wb") as file:
         pickle.dump(decoded, file)
     for name, layer in (("base", decoded.base), ("texture", decoded.texture)):
@@ -218,10 +217,7 @@ def _with(picture: Open, amount: float, projection: bool) -> Decoded:
     # Written by this very process, into a folder that nobody else may open.
     with (picture.folder / "decoded").open("rb") as file:
         decoded: Decoded = pickle.load(file)
-    if not decoded.changed or decoded.texture_planes is None or (decoded.amount == amount and decoded.projected == projection):
-        return decoded
-    planes = fuse(decoded.base_planes, decoded.texture_planes, decoded.mask, amount)
-    return replace(decoded, image=to_pixels(planes, decoded.picture, projection), amount=amount, projected=projection)
+    return decoded.with_texture(amount, projection)
 
 
 def _figures(decoded: Decoded) -> Figures:

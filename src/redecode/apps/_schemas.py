@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .. import weights
 from ..formats import Format
 from ..output import Encoding
-from .choices import LayerName
+from .choices import DEFAULT_PRESET, LayerName
 from .restoring import Options
 
 MOST_AT_ONCE = 1000
@@ -63,7 +63,7 @@ class RestoreChoices(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    preset: str = Field(weights.PRESETS[0], json_schema_extra={"enum": list(weights.PRESETS)}, description="Which networks.")
+    preset: str = Field(DEFAULT_PRESET, json_schema_extra={"enum": list(weights.PRESETS)}, description="Which networks.")
     force_quality: int | None = Field(None, ge=1, le=100, description="Take a picture that is no JPEG for one of this quality.")
     as_is: bool = Field(False, description="Do not go back to the first generation of a file that was compressed twice.")
 

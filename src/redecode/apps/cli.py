@@ -14,9 +14,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,7 @@ from .console import NOTHING_DONE, SOME_FAILED, complain, make_decoder, progress
 
 if TYPE_CHECKING:
     from ..decoder import Decoder
+    from ..tiling import Progress
     from .restoring import Options, Restored
 
 _HELP = (
@@ -111,6 +113,9 @@ def restore(
     force_quality: choices.ForceQuality = None,
     max_pixels: choices.MaxPixels = choices.DEFAULT_MAX_PIXELS,
     as_is: choices.AsIs = False,
+    ensemble: choices.Ensemble = False,
+    device: choices.Device = choices.DeviceName.CPU,
+    precision: choices.Precision = None,
     threads: Annotated[int | None, typer.Option(min=1, show_default="all cores", help="Threads to compute with.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each file.")] = False,
@@ -145,7 +150,7 @@ def restore(
         total = len(jobs) + len(failures)
         for failure in failures:
             voice.failed(failure)
-        failures += _process_all(jobs, options, _Engine(preset, threads), overwrite, voice)
+        failures += _process_all(jobs, options, _Engine(preset, threads, device, precision, ensemble), overwrite, voice)
     _conclude(failures, total)
 
 
@@ -160,14 +165,23 @@ def _format(asked: formats.Format | None, same_size: bool, target: Path | None) 
 
 @dataclass
 class _Engine:
-    """Loads the networks when the first file needs them."""
+    """Made when the first file needs it."""
 
     preset: str
     threads: int | None
+    device: choices.DeviceName
+    precision: choices.PrecisionName | None
+    ensemble: bool
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def decoder(self) -> Decoder:
+        with self._lock:
+            return self._decoder
 
     @cached_property
-    def decoder(self) -> Decoder:
-        return make_decoder(self.preset, self.threads)
+    def _decoder(self) -> Decoder:
+        return make_decoder(self.preset, self.threads, self.device, self.precision, self.ensemble)
 
 
 @dataclass(frozen=True)
@@ -216,24 +230,45 @@ def _process_all(jobs: list[files.Job], options: Options, engine: _Engine, overw
     """Restore one after the other; a failure keeps nothing from being tried."""
     failures = []
     with _progress(len(jobs)) as advance:
-        for job in jobs:
-            try:
-                voice.restored(job, _process(job, options, engine, overwrite))
-            except DependencyError:
-                raise  # The same for every file: say it once.
-            except Exception as error:  # One picture's trouble, of whatever kind, is no reason to leave out the others.
-                failures.append(files.Failure(job.source, files.reason(error, job.source)))
-                voice.failed(failures[-1])
+        for job, outcome in zip(jobs, _outcomes(jobs, options, engine, overwrite), strict=True):
+            if isinstance(outcome, files.Failure):
+                failures.append(outcome)
+                voice.failed(outcome)
+            else:
+                voice.restored(job, outcome)
             advance(1)
     return failures
 
 
-def _process(job: files.Job, options: Options, engine: _Engine, overwrite: bool) -> Restored:
+def _outcomes(jobs: list[files.Job], options: Options, engine: _Engine, overwrite: bool) -> Iterator[Restored | files.Failure]:
+    """What becomes of each file, in order. While the networks are at one, the last is saved and the next one read."""
+    left = threading.Event()
+
+    def check(done: int, total: int) -> None:
+        if left.is_set():
+            raise KeyboardInterrupt
+
+    def work(job: files.Job) -> Restored | files.Failure:
+        try:
+            return _process(job, options, engine, overwrite, check)
+        except DependencyError:
+            raise  # The same for every file: say it once.
+        except Exception as error:  # One picture's trouble, of whatever kind, is no reason to leave out the others.
+            return files.Failure(job.source, files.reason(error, job.source))
+
+    if len(jobs) == 1 or engine.threads == 1:
+        return map(work, jobs)
+    from ..overlap import in_order
+
+    return in_order(work, jobs, left)
+
+
+def _process(job: files.Job, options: Options, engine: _Engine, overwrite: bool, progress: Progress) -> Restored:
     if not overwrite:
         files.refuse_existing(job.target)
     from .restoring import restore as restore_bytes
 
-    restored = restore_bytes(engine.decoder, files.read(job.source), options)
+    restored = restore_bytes(engine.decoder, files.read(job.source), options, progress)
     files.save(restored.data, job.target, overwrite=overwrite)
     return restored
 

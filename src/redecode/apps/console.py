@@ -12,6 +12,7 @@ import typer
 
 from ..errors import RedecodeError
 from . import files
+from .choices import DeviceName, PrecisionName
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -41,11 +42,17 @@ def give_up(message: str, code: int = NOTHING_DONE) -> NoReturn:
     raise typer.Exit(code)
 
 
-def make_decoder(preset: str, threads: int | None) -> Decoder:
+def make_decoder(
+    preset: str,
+    threads: int | None = None,
+    device: DeviceName = DeviceName.CPU,
+    precision: PrecisionName | None = None,
+    ensemble: bool = False,
+) -> Decoder:
     """The engine, which takes a moment to import."""
     from ..decoder import Decoder
 
-    return Decoder(preset, threads)
+    return Decoder(preset, threads, device.value, precision and precision.value, ensemble)
 
 
 @contextmanager

@@ -49,6 +49,7 @@ from ._schemas import (
     Wanted,
 )
 from ._service import NO_ROOM, Service, Settings, problem_of
+from .choices import DEFAULT_PRESET
 from .inspecting import inspect
 from .restoring import Options, Restored, restore
 
@@ -121,9 +122,9 @@ async def presets() -> PresetsBody:
 
 @lru_cache
 def _preset(name: str) -> PresetBody:
-    records = {layer: weights.record(f"{name}-{layer}") for layer in weights.LAYERS}
-    networks = {layer: NetworkBody(sha256=r["sha256"], parameters=r["parameters"]) for layer, r in records.items()}
-    return PresetBody(name=name, default=name == weights.PRESETS[0], networks=networks)
+    records = {layer: weights.record(network) for layer, network in weights.PRESETS[name].items()}
+    networks = {layer: NetworkBody(sha256=r["sha256"]["int8"], parameters=r["parameters"]) for layer, r in records.items()}
+    return PresetBody(name=name, default=name == DEFAULT_PRESET, networks=networks)
 
 
 @api.post("/pictures", status_code=202, openapi_extra=_TAKES_FILE, responses=_may_answer(*_WORKING))

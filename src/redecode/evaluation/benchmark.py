@@ -39,6 +39,8 @@ Pixels = NDArray[np.uint8]
 Protocol: TypeAlias = Literal["gray", "colour"]
 
 SUBSAMPLING = "4:2:0"
+# What users get where they ask for nothing else; other measurements say so in their names.
+DEFAULT_PRECISION = "int8"
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _PACKAGES = ("redecode", "jpeglib", "numpy", "onnxruntime", "pillow", "torch")
 # Enough for every table, and few enough that the order of a library's additions does not show.
@@ -79,6 +81,8 @@ class Result:
         protocol: "gray" or "colour".
         quality: JPEG quality factor of libjpeg.
         preset: of the decoder.
+        precision: of the decoder.
+        ensemble: of the decoder.
         limit: only the first so many images were measured; None for the whole set.
         command: what to run to get this again.
         versions: of redecode and the libraries that the figures depend on.
@@ -90,6 +94,8 @@ class Result:
     protocol: Protocol
     quality: int
     preset: str
+    precision: str
+    ensemble: bool
     limit: int | None
     command: str
     versions: dict[str, str]
@@ -100,7 +106,13 @@ class Result:
     def file_name(self) -> str:
         """Where :func:`write` puts it in the folder of results."""
         part = "" if self.limit is None else f"-first{self.limit}"
-        return f"{self.set_name}-{self.protocol}-qf{self.quality}-{self.preset}{part}.json"
+        return f"{self.set_name}-{self.protocol}-qf{self.quality}-{self.network.replace(' ', '-')}{part}.json"
+
+    @property
+    def network(self) -> str:
+        """The preset, and what of the rest is not what users get who ask for nothing else."""
+        precision = "" if self.precision == DEFAULT_PRECISION else f" {self.precision}"
+        return self.preset + precision + (" ensemble" if self.ensemble else "")
 
 
 def run(
@@ -128,7 +140,7 @@ def run(
         ValueError: quality or limit out of range.
     """
     paths = _originals(data_dir, limit)
-    hashes = {name: str(weights.record(name)["sha256"]) for name in (f"{decoder.preset}-{layer}" for layer in weights.LAYERS)}
+    hashes = {name: str(weights.record(name)["sha256"][decoder.precision]) for name in weights.PRESETS[decoder.preset].values()}
     measured: dict[tuple[str, bool], dict[str, dict[str, float]]] = {}
     for done, path in enumerate(paths):
         if progress is not None:
@@ -144,8 +156,10 @@ def run(
         protocol=protocol,
         quality=quality,
         preset=decoder.preset,
+        precision=decoder.precision,
+        ensemble=decoder.ensemble,
         limit=limit,
-        command=_command(set_name, quality, protocol, decoder.preset, limit),
+        command=_command(set_name, quality, protocol, decoder, limit),
         versions={package: version(package) for package in _PACKAGES},
         weights=hashes,
         rows=tuple(Row(method, projected, images) for (method, projected), images in measured.items()),
@@ -253,6 +267,10 @@ def _originals(folder: Path, limit: int | None) -> list[Path]:
     return paths[:limit]
 
 
-def _command(set_name: str, quality: int, protocol: Protocol, preset: str, limit: int | None) -> str:
+def _command(set_name: str, quality: int, protocol: Protocol, decoder: Decoder, limit: int | None) -> str:
     part = "" if limit is None else f" --limit {limit}"
-    return f"redecode bench --data $REDECODE_DATA/eval/{set_name} --qf {quality} --protocol {protocol} --preset {preset}{part}"
+    precision = "" if decoder.precision == DEFAULT_PRECISION else f" --precision {decoder.precision}"
+    return (
+        f"redecode bench --data $REDECODE_DATA/eval/{set_name} --qf {quality} --protocol {protocol} "
+        f"--preset {decoder.preset}{precision}{' --ensemble' if decoder.ensemble else ''}{part}"
+    )

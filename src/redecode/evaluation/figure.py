@@ -68,7 +68,7 @@ def _detail(decoder: Decoder, quality: int, detail: Detail) -> list[Image.Image]
     with Image.open(data_path(*Path(detail.file).parts)) as file:
         original = np.asarray(file.convert("RGB"))
     data = jpeg.compress(original, quality)
-    result = decoder.decode(data)
+    result = decoder.decode(data, layers=True)
     assert result.texture is not None  # decode() was asked for all of it
     plain = colour.to_uint8(colour.to_rgb(np.clip(result.picture.planes(), 0, 255)))
     mask = (result.mask * np.uint8(255))[..., None].repeat(3, 2)

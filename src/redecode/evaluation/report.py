@@ -95,7 +95,7 @@ def render(results: Sequence[Result]) -> str:
         groups.setdefault(key, []).append(result)
     sections = []
     for key in sorted(groups):
-        group = sorted(groups[key], key=lambda result: result.preset)
+        group = sorted(groups[key], key=lambda result: (result.preset, result.network))
         sections += [_gray_table(group), _edge_table(group)] if group[0].protocol == "gray" else [_colour_table(group)]
     return "\n".join(sections)
 
@@ -178,7 +178,7 @@ def _our_lines(results: list[Result], columns: Iterable[_Column]) -> list[list[s
 def _label(result: Result, row: Row) -> str:
     if row.method == "jpeg":
         return "JPEG"
-    return f"{_METHODS[row.method]}, {result.preset}" + (", projected" if row.projected else "")
+    return f"{_METHODS[row.method]}, {result.network}" + (", projected" if row.projected else "")
 
 
 def _figure(value: float | None, column: _Column) -> str:

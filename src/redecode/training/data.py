@@ -103,6 +103,34 @@ def to_network(planes: NDArray[np.float32]) -> Tensor:
     return scaled
 
 
+def random_sample(image: NDArray[np.uint8], patch: int, config: DataConfig, generator: random.Random) -> Sample:
+    """A random crop of a photograph, compressed at random.
+
+    Args:
+        image: uint8 [H, W, 3], no side smaller than the patch.
+        patch: side of the crop, a multiple of 16.
+        config: what is drawn from.
+        generator: draws.
+    """
+    top = generator.randrange(image.shape[0] - patch + 1)
+    left = generator.randrange(image.shape[1] - patch + 1)
+    crop: NDArray[Any] = image[top : top + patch, left : left + patch]
+    # The eight symmetries of the square.
+    crop = np.rot90(crop, generator.randrange(4))
+    if generator.random() < 0.5:
+        crop = crop[:, ::-1]
+    crop = np.ascontiguousarray(crop)
+    highest = COARSE_QUALITY if generator.random() < config.coarse else config.quality_high
+    span = np.log(highest / config.quality_low)
+    quality = round(config.quality_low * float(np.exp(span * generator.random())))
+    if generator.random() < config.gray:
+        studio = generator.random() < 0.5
+        luma = colour.studio_luma(crop) if studio else colour.to_uint8(colour.to_planes(crop)[0])
+        return make_sample(luma, quality, "4:4:4")
+    subsampling = "4:2:0" if generator.random() < config.subsampled else generator.choice(["4:4:4"] * 3 + ["4:2:2"])
+    return make_sample(crop, quality, subsampling)
+
+
 class Crops(IterableDataset[Sample]):
     """An endless stream of random crops; decoded photographs stay in memory.
 
@@ -143,27 +171,7 @@ class Crops(IterableDataset[Sample]):
                 generator = random.Random(f"{self.seed}/{number}")
                 pool = self.shrunk if generator.random() < self.config.downscale and self.shrunk else self.images
                 (image,) = generator.choices(pool, weights[id(pool)])
-                yield self._crop(image, generator)
-
-    def _crop(self, image: NDArray[np.uint8], generator: random.Random) -> Sample:
-        config, patch = self.config, self.patch
-        top = generator.randrange(image.shape[0] - patch + 1)
-        left = generator.randrange(image.shape[1] - patch + 1)
-        crop: NDArray[Any] = image[top : top + patch, left : left + patch]
-        # The eight symmetries of the square.
-        crop = np.rot90(crop, generator.randrange(4))
-        if generator.random() < 0.5:
-            crop = crop[:, ::-1]
-        crop = np.ascontiguousarray(crop)
-        highest = COARSE_QUALITY if generator.random() < config.coarse else config.quality_high
-        span = np.log(highest / config.quality_low)
-        quality = round(config.quality_low * float(np.exp(span * generator.random())))
-        if generator.random() < config.gray:
-            studio = generator.random() < 0.5
-            luma = colour.studio_luma(crop) if studio else colour.to_uint8(colour.to_planes(crop)[0])
-            return make_sample(luma, quality, "4:4:4")
-        subsampling = "4:2:0" if generator.random() < config.subsampled else generator.choice(["4:4:4"] * 3 + ["4:2:2"])
-        return make_sample(crop, quality, subsampling)
+                yield random_sample(image, self.patch, self.config, generator)
 
 
 def validation_set(folder: Path, quality: int, subsampling: str | None, count: int, side: int) -> list[Sample]:

@@ -1,9 +1,10 @@
-"""From a checkpoint to the ONNX file and the record that the package ships."""
+"""From a checkpoint to the ONNX files and the record that the package ships."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -11,9 +12,14 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from .. import weights
+from ..datasets import data_path
 from ..tiling import ALIGNMENT
+from .data import Sample
 from .loop import load_record, load_weights, make_network
+from .quantize import calibration_samples, halved, quantized
 
+# In grey levels.
+HALO_TOLERANCE = 0.01
 LICENCE = (
     "The weights are released under the project's licence. They were trained on photographs whose own licences differ (BSDS500 and "
     "ImageNet: research use; CID22: CC BY-SA 4.0; CLIC 2025: Unsplash licence; wallpapers: CC0, CC BY, CC BY-SA, GPL): whether that "
@@ -34,8 +40,31 @@ class _Planes(nn.Module):
         return restored
 
 
+@torch.no_grad()
+def halo(network: nn.Module, samples: Iterable[Sample], receptive_field: int) -> int:
+    """How many pixels around a tile its result depends on in fact.
+
+    The receptive field's outer parts have next to no weight: beyond some distance, no pixel changes the result by more than HALO_TOLERANCE.
+
+    Args:
+        network: takes planes and tables.
+        samples: pictures to find that distance on, larger than twice the receptive field.
+        receptive_field: its radius, which is the answer at most.
+    """
+    planes_of = _Planes(network).eval()
+    needed = 0
+    for sample in samples:
+        planes, tables = sample["degraded"][None], sample["tables"][None]
+        whole = planes_of(planes, tables)
+        middle = planes.shape[-1] // (2 * ALIGNMENT) * ALIGNMENT
+        # What lies right of the middle, from a picture that begins in the middle: how far in does it differ?
+        difference = (planes_of(planes[..., middle:], tables) - whole[..., middle:]).abs().amax((0, 1, 2)) * 255
+        needed = max(needed, *(difference > HALO_TOLERANCE).nonzero().flatten().add(1).tolist(), 0)
+    return min(needed, receptive_field)
+
+
 def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
-    """Write `<name>.onnx` and its record `<name>.json`.
+    """Write `<name>.onnx`, its int8 form `<name>.int8.onnx` and the record of both, `<name>.json`.
 
     Args:
         checkpoint: a `weights.safetensors` of a training run.
@@ -43,10 +72,10 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
         folder: where to write; None is the package's own redecode/weights.
 
     Returns:
-        The path of the ONNX file.
+        The path of the record.
 
     Raises:
-        DependencyError: there is no such checkpoint.
+        DependencyError: there is no such checkpoint, or no photographs to find the ranges of int8 with.
         ValueError: the name does not fit the checkpoint's network.
     """
     kind, config, state = load_weights(checkpoint)
@@ -65,17 +94,23 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
         verbose=False,
     )
     assert program is not None  # None comes from the exporter that is not asked for here
-    onnx = program.model_proto.SerializeToString()
+    model = program.model_proto
+    samples = list(calibration_samples(data_path("train")))
+    models = {"float32": halved(model), "int8": quantized(model, samples)}
     folder = folder or Path(weights.__file__).parent
-    path = folder / f"{name}.onnx"
-    path.write_bytes(onnx)
+    digests = {}
+    for precision, form in models.items():
+        onnx = form.SerializeToString()
+        (folder / weights.file_name(name, precision)).write_bytes(onnx)
+        digests[precision] = hashlib.sha256(onnx).hexdigest()
     record = {
         "name": name,
-        "sha256": hashlib.sha256(onnx).hexdigest(),
-        "halo": config.halo,
+        "sha256": digests,
+        "halo": halo(network, samples, config.receptive_field),
         "parameters": sum(p.numel() for p in network.parameters()),
         **load_record(checkpoint),
         "licence": LICENCE,
     }
-    path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return path

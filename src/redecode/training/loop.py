@@ -30,7 +30,7 @@ from ..errors import DependencyError
 from . import losses
 from .data import Crops, Sample, validation_set
 from .muon import Muon
-from .networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator
+from .networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator, grown
 from .perceptual import Vgg
 from .recipe import Recipe, TextureLoss, as_table
 from .recipe import read as read_recipe
@@ -198,7 +198,7 @@ def _start_from(path: Path, network: EdgeCNN | TextureGenerator) -> None:
         edge_cnn.load_state_dict(state)
         network.start_from(edge_cnn)
     else:
-        network.load_state_dict(state)
+        network.load_state_dict(grown(state, config.blocks, network.config))
 
 
 def _feature_networks(fabric: Fabric, texture: TextureLoss) -> tuple[Vgg, Vgg]:

@@ -38,8 +38,8 @@ class NetworkConfig:
     conditioned: bool = True
 
     @property
-    def halo(self) -> int:
-        """Pixels around a tile that its result depends on, for both networks: the radius of the receptive field."""
+    def receptive_field(self) -> int:
+        """Its radius: pixels around another that its result may depend on, for both networks."""
         # Stem, two per block, the trunk's last, the edge branch, the merge and the output. Each reaches one cell of the trunk's grid, and a
         # pixel's own cell reaches up to unshuffle - 1 pixels beyond it.
         convolutions = 2 * self.blocks + 5
@@ -85,12 +85,15 @@ class TableBias(nn.Module):
         self.phase = BLOCK // unshuffle
         self.mlp = nn.Sequential(nn.Linear(2 * BLOCK * BLOCK, 64), nn.ReLU(), nn.Linear(64, channels * self.phase**2))
 
-    def forward(self, tables: Tensor, height: int, width: int) -> Tensor:
-        """Tables [B, 2, 8, 8] to a bias [B, channels, height, width]; the sizes are multiples of the phase."""
+    def forward(self, features: Tensor, tables: Tensor) -> Tensor:
+        """Features [B, channels, h, w], sides multiples of the phase, and tables [B, 2, 8, 8] to the features with their bias."""
         # log of the steps, about [-1, 1]: quality factors are a multiplicative scale on the tables.
         steps = torch.log(tables.flatten(1)) / 2.5 - 1
-        bias: Tensor = self.mlp(steps).view(tables.shape[0], -1, self.phase, self.phase)
-        return bias.repeat(1, 1, height // self.phase, width // self.phase)
+        batch, channels, height, width = features.shape
+        # Broadcast over the grid: a bias written out in full size would cost more than the first convolution.
+        grid = features.view(batch, channels, height // self.phase, self.phase, width // self.phase, self.phase)
+        biased: Tensor = grid + self.mlp(steps).view(batch, channels, 1, self.phase, 1, self.phase)
+        return biased.view(batch, channels, height, width)
 
 
 class Trunk(nn.Module):
@@ -108,10 +111,36 @@ class Trunk(nn.Module):
         """Returns [B, channels, height / unshuffle, width / unshuffle]."""
         features: Tensor = self.stem(F.pixel_unshuffle(planes, self.unshuffle))
         if self.bias is not None:
-            features = features + self.bias(tables, *features.shape[2:])
+            features = self.bias(features, tables)
         features = F.relu(features)
         correction: Tensor = self.last(self.blocks(features))
         return features + correction
+
+
+def grown(state: dict[str, Tensor], blocks: int, into: NetworkConfig) -> dict[str, Tensor]:
+    """The weights of a deeper network that gives what one of fewer residual blocks gives.
+
+    Its additional blocks stand between the others, and begin with a zero correction.
+
+    Args:
+        state: of the network to start from.
+        blocks: how many it has.
+        into: the deeper network's config; its blocks are a multiple of the others, and all else is the same.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if into.blocks % blocks:
+        raise ValueError(f"{blocks} blocks cannot be spread over {into.blocks}")
+    stride = into.blocks // blocks
+    prefix = "trunk.blocks."
+    result = {name: value for name, value in state.items() if not name.startswith(prefix)}
+    for number in range(into.blocks):
+        for name, fresh in ResidualBlock(into.channels).state_dict().items():
+            begin = torch.zeros_like(fresh) if name.startswith("second") else fresh
+            old = state.get(f"{prefix}{number // stride}.{name}") if number % stride == 0 else None
+            result[f"{prefix}{number}.{name}"] = begin if old is None else old
+    return result
 
 
 class EdgeCNN(nn.Module):

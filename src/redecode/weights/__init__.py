@@ -1,7 +1,8 @@
 """The shipped networks: ONNX files, each beside a JSON record of what it is and how it came to be.
 
-A record holds the file's sha256, the halo that tiles need, the network's config, the recipe it was trained with, what was really run
-(steps, images seen, hardware, time) and the licence notes. `redecode export` writes both files.
+Every network comes in two precisions: float32, the reference (its weights are stored in 16 bits), and int8, quantized from it, which is
+what a CPU runs. A record holds the files' sha256, the halo that tiles need, the network's config, the recipe it was trained with, what was
+really run (steps, images seen, hardware, time) and the licence notes. `redecode export` writes all three files.
 """
 
 from __future__ import annotations
@@ -14,8 +15,13 @@ from typing import Any
 
 from ..errors import DependencyError
 
-PRESETS = ("fast",)
-LAYERS = ("edge", "texture")
+# Of each preset, the network of each layer.
+PRESETS = {
+    "fast": {"edge": "fast-edge", "texture": "fast-texture"},
+}
+# And how the name of a network's file ends.
+_ENDINGS = {"int8": ".int8.onnx", "float32": ".onnx"}
+PRECISIONS = tuple(_ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Weights:
     """A network as the engine loads it.
 
     Attributes:
-        name: "<preset>-<layer>", for example "fast-edge".
+        name: "fast-edge" for example.
         onnx: the model's bytes, checked against the record.
         halo: radius of its receptive field in pixels.
         record: everything else that is known about it.
@@ -48,14 +54,27 @@ def record(name: str) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def load(name: str) -> Weights:
+def file_name(name: str, precision: str) -> str:
+    """The file of a network, "fast-edge.int8.onnx" for example.
+
+    Raises:
+        ValueError: unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    return name + _ENDINGS[precision]
+
+
+def load(name: str, precision: str) -> Weights:
     """A shipped network, its file checked against the record.
 
     Raises:
+        ValueError: unknown precision.
         DependencyError: there is no such network, or its file is not the one the record speaks of.
     """
+    file = file_name(name, precision)
     about = record(name)
-    onnx = (files(__name__) / f"{name}.onnx").read_bytes()
-    if hashlib.sha256(onnx).hexdigest() != about["sha256"]:
+    onnx = (files(__name__) / file).read_bytes()
+    if hashlib.sha256(onnx).hexdigest() != about["sha256"][precision]:
         raise DependencyError(f"the file of network {name!r} does not match its record; reinstall redecode")
     return Weights(name, onnx, int(about["halo"]), about)

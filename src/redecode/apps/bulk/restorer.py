@@ -47,7 +47,7 @@ class Setup:
 
     def model(self) -> dict[str, str]:
         """Of each network its sha256, as the manifest notes it."""
-        return {name: weights.record(name)["sha256"] for name in (f"{self.preset}-{layer}" for layer in weights.LAYERS)}
+        return {name: weights.record(name)["sha256"]["int8"] for name in weights.PRESETS[self.preset].values()}
 
     def choices(self) -> dict[str, Any]:
         """All that the user chose, as the manifest notes it."""

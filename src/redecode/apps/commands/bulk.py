@@ -59,7 +59,7 @@ def bulk(
         selection = listing.select(source, names)
         setup = Setup(selection.root, output, chosen.suffix, options, preset, 1, part.name)
         for name in setup.model():
-            load(name)
+            load(name, "int8")
         plan = run.Plan(selection, setup, part, retry_failed, overwrite)
         if dry_run:
             say(run.estimate(plan, workers or local.cores()))

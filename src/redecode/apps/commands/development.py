@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ..choices import DEFAULT_PRESET, Preset
+from ..choices import DEFAULT_PRESET, Ensemble, Precision, Preset
 from ..console import complain, extra, make_decoder, progress_bar, reported, say
 
 
@@ -53,7 +53,7 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="The weights.safetensors of a training run.")],
     name: Annotated[str, typer.Argument(help="What to call it: <preset>-edge or <preset>-texture.")],
 ) -> None:
-    """Turn a checkpoint into the ONNX file and record that the package ships (needs the extra `train`)."""
+    """Turn a checkpoint into the ONNX files and record that the package ships (needs the extra `train`)."""
     with reported(), extra("train"):
         from ...training import export as exporter
 
@@ -68,6 +68,8 @@ def bench(
     qf: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality factor.")] = 10,
     protocol: Annotated[Protocol, typer.Option(help="Luma as gray files, or colour files with 4:2:0.")] = Protocol.GRAY,
     preset: Preset = DEFAULT_PRESET,
+    precision: Precision = None,
+    ensemble: Ensemble = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Measure only the first so many pictures of a set.")] = None,
     results: Annotated[Path, typer.Option(help="Folder for the measurements (JSON).")] = Path("results"),
 ) -> None:
@@ -77,7 +79,7 @@ def bench(
         from ...evaluation import SETS, benchmark, report
 
         folders = data or [data_path("eval", name) for name in SETS]
-        decoder = make_decoder(preset, None)
+        decoder = make_decoder(preset, precision=precision, ensemble=ensemble)
         measured = []
         for folder in folders:
             with _bench_progress(folder.name) as progress:
@@ -99,7 +101,7 @@ def figure(
     with reported():
         from ...evaluation import figure as figures
 
-        figures.details(make_decoder(preset, None), qf).save(output)
+        figures.details(make_decoder(preset), qf).save(output)
         say(output)
 
 

