@@ -474,3 +474,19 @@ def test_compress_is_pillows_encoder() -> None:
         jpeg.compress(image, 0)
     with pytest.raises(ValueError, match="subsampling"):
         jpeg.compress(image, 10, "4:4:0")
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "gray"])
+def test_a_crop_shows_its_part(subsampling: str) -> None:
+    original = picture(117, 150)
+    whole = jpeg.read(jpeg.compress(original[..., 0] if subsampling == "gray" else original, 30, subsampling.replace("gray", "4:4:4")))
+    down, right = whole.unit
+    rows, columns = (2 * down, 4 * down), (right, 150)
+    part = whole.crop(rows, columns)
+    assert (part.height, part.width) == (2 * down, 150 - right)
+    # Interpolated chroma depends on a sample beyond the crop, where there is one.
+    inner = np.s_[:, 2:-2, 2:]
+    np.testing.assert_allclose(part.planes()[inner], whole.planes()[:, rows[0] : rows[1], columns[0] :][inner], atol=1e-3)
+    everything = whole.crop((0, 117), (0, 150))
+    np.testing.assert_array_equal(everything.planes(), whole.planes())
+    assert all(np.shares_memory(a.coefficients, b.coefficients) for a, b in zip(part.components, whole.components, strict=True))

@@ -14,6 +14,7 @@ that: it shows up to quality 99. Everything is estimated from luma, mostly in bl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -237,13 +238,37 @@ def _log_noise(position: Float32, step: Float32, deviation: Float32) -> Float32:
         deviation: float32, standard deviation of the noise.
     """
     concentration = (step / (2 * np.pi * deviation)) ** 2
-    # log(exp(−κ) I0(κ)). The Bessel function itself overflows; from 50 on, its expansion is good to 1e-4.
+    return _log_density(_squared_sine(position), concentration, _log_scale(concentration))
+
+
+def _squared_sine(position: Float32) -> Float32:
+    result: Float32 = np.sin(np.float32(np.pi) * position) ** 2
+    return result
+
+
+def _log_scale(concentration: Float32) -> Float32:
+    """log(exp(−κ) I0(κ)). The Bessel function itself overflows; from 50 on, its expansion is good to 1e-4."""
     small, large = np.minimum(concentration, 50), np.maximum(concentration, 50)
     scale = np.where(concentration < 50, np.log(np.i0(small)) - small, np.log1p(1 / (8 * large)) - np.log(2 * np.pi * large) / 2)
+    return scale.astype(np.float32)
+
+
+def _log_density(squared_sine: Float32, concentration: Float32, log_scale: Float32) -> Float32:
     # κ (cos − 1), in a form that keeps its precision where the cosine is almost 1.
-    exponent = -2 * concentration * np.sin(np.float32(np.pi) * position) ** 2
-    result: Float32 = np.log((1 - _OUTLIERS) * np.exp(exponent - scale.astype(np.float32)) + _OUTLIERS)
-    return result
+    density = squared_sine * (-2 * concentration)
+    density -= log_scale
+    np.exp(density, out=density)
+    density *= 1 - _OUTLIERS
+    density += _OUTLIERS
+    return np.log(density, out=density)
+
+
+@cache
+def _noise_table() -> tuple[Float32, Float32]:
+    """Concentration and logarithm of the scale of every noise around multiples of every step, float32 [noises, 255, 1] each."""
+    steps = np.arange(1, _MAX_STEP + 1, dtype=np.float32)
+    concentration = (steps / (2 * np.pi * _NOISES[:, None])).astype(np.float32)[..., None] ** 2
+    return concentration, _log_scale(concentration)
 
 
 def _divide(coefficients: Float32, step: Float32) -> tuple[Float32, Float32]:
@@ -297,7 +322,9 @@ def _fit_frequency(sizes: Float32, counts: Float32) -> tuple[Float32, Float32]:
     total = multiple @ counts
     decay = (total - nonzeros + 0.5) / (total + 1)
     prior = zeros * np.log(zero) + nonzeros * np.log((1 - zero) * (1 - decay) / 2) + (total - nonzeros) * np.log(decay)
-    gains = np.stack([(weights * _log_noise(position, step[:, None], noise)).sum(2) for noise in _NOISES])
+    squared_sine = _squared_sine(position)
+    densities = (_log_density(squared_sine, *noise) for noise in zip(*_noise_table(), strict=True))
+    gains = np.stack([np.einsum("wsn,sn->ws", weights, density) for density in densities])
     log_likelihood = prior + gains.max(0).sum(0) - counts.sum() * np.log(step)
     return log_likelihood, _NOISES[gains[:, 1].argmax(0)]
 
