@@ -20,14 +20,14 @@ from redecode.datasets import data_path
 from redecode.decoder import Decoder, to_pixels
 from redecode.evaluation import lpips, metrics
 from redecode.fusion import fuse
-from redecode.mask import WINDOW, orientation_diversity, region_mask
+from redecode.mask import PAPER_THRESHOLD, THRESHOLD, WINDOW, orientation_diversity, region_mask
 from redecode.training.data import list_images, load
 
 ROOT = Path(__file__).parent.parent
 QUALITY = 10
-HELD_OUT, SIDE = 24, 320
+HELD_OUT, SIDE = 20, 288
 THRESHOLDS = range(1, 9)
-WINDOWS = (3, 5, 7, 9)
+WINDOWS = (3, 5, 7)
 # Sides of the windows over which a binary mask is averaged to a soft one.
 SOFT = (5, 9)
 AMOUNTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -51,7 +51,7 @@ def live1() -> Iterable[Pixels]:
                 yield np.asarray(image.convert("RGB"))
 
 
-def sweep(originals: Iterable[Pixels], decoder: Decoder) -> list[dict[str, Any]]:
+def sweep(originals: Iterable[Pixels], decoder: Decoder, windows: Iterable[int]) -> list[dict[str, Any]]:
     """Means over a set: PSNR of RGB, LPIPS, and the share of the picture that the mask covers."""
     found: dict[str, list[tuple[float, float, float]]] = {}
     for original in originals:
@@ -67,7 +67,7 @@ def sweep(originals: Iterable[Pixels], decoder: Decoder) -> list[dict[str, Any]]
         nowhere = np.zeros(base.shape[1:], bool)
         measure("L_B", nowhere)
         measure("L_T", ~nowhere)
-        for window in WINDOWS:
+        for window in windows:
             diversity = orientation_diversity(base[0], window)
             for threshold in THRESHOLDS:
                 measure(f"window {window}, T {threshold}, binary", region_mask(diversity, threshold))
@@ -77,21 +77,53 @@ def sweep(originals: Iterable[Pixels], decoder: Decoder) -> list[dict[str, Any]]
                         share = uniform_filter(region_mask(diversity, threshold).astype(np.float32), soft)
                         measure(f"window {window}, T {threshold}, soft {soft}", share)
         for amount in AMOUNTS:
-            measure(f"texture {amount}", region_mask(orientation_diversity(base[0])), amount)
+            measure(f"window {WINDOW}, T {THRESHOLD}, texture {amount}", region_mask(orientation_diversity(base[0])), amount)
     columns = ("psnr", "lpips", "covers")
     return [{"mask": name, **dict(zip(columns, np.mean(v, 0).round(4).tolist(), strict=True))} for name, v in found.items()]
 
 
+def draw(measured: dict[str, Any]) -> None:
+    """LPIPS against PSNR on both sets: over T, binary and soft, and over the amount of texture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2))
+    for axis, name in zip(axes, ("held-out", "LIVE1"), strict=True):
+        rows = {row["mask"]: row for row in measured[name]}
+        kinds = {"binary": "o-", **{f"soft {soft}": "--" for soft in SOFT}}
+        span = f"T {THRESHOLDS[0]} … {THRESHOLDS[-1]}"
+        curves: dict[str, tuple[Iterable[float], str, str]] = {
+            f"{span}, {kind}": (THRESHOLDS, f"window {WINDOW}, T {{}}, {kind}", style) for kind, style in kinds.items()
+        }
+        curves[f"texture 0 … 1, T {THRESHOLD}"] = (AMOUNTS, f"window {WINDOW}, T {THRESHOLD}, texture {{}}", "x:")
+        for label, (values, pattern, style) in curves.items():
+            points = [rows[pattern.format(value)] for value in values]
+            axis.plot([p["psnr"] for p in points], [p["lpips"] for p in points], style, label=label, markersize=4)
+        for threshold in (THRESHOLD, PAPER_THRESHOLD):
+            point = rows[f"window {WINDOW}, T {threshold}, binary"]
+            axis.annotate(f" T {threshold}", (point["psnr"], point["lpips"]), fontsize=8, va="top")
+        for layer in ("L_B", "L_T"):
+            axis.plot(rows[layer]["psnr"], rows[layer]["lpips"], "ks", markersize=5)
+            axis.annotate(f" {layer}", (rows[layer]["psnr"], rows[layer]["lpips"]), fontsize=8)
+        axis.set(title=f"{name}, QF {QUALITY}, colour", xlabel="PSNR of RGB, dB", ylabel="LPIPS (lower is better)")
+        axis.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(ROOT / "docs" / "mask.png", dpi=110)
+
+
 def main() -> None:
-    """Sweep both sets, and write everything that shows it."""
+    """Sweep both sets, held-out photographs with all windows, and write everything that shows it."""
     decoder = Decoder("fast")
-    measured = {
+    measured: dict[str, Any] = {
         "redecode": __version__,
         "weights": {name: weights.record(name)["sha256"][decoder.precision] for name in weights.PRESETS["fast"].values()},
-        "held-out": sweep(held_out(), decoder),
-        "LIVE1": sweep(live1(), decoder),
     }
-    (ROOT / "results" / "mask.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    for name, originals, windows in (("held-out", held_out(), WINDOWS), ("LIVE1", live1(), (WINDOW,))):
+        measured[name] = sweep(originals, decoder, windows)
+        (ROOT / "results" / "mask.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    draw(measured)
 
 
 if __name__ == "__main__":

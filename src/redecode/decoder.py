@@ -25,7 +25,7 @@ from .fusion import fuse
 from .generations import first_generation
 from .inference import DEVICES, Network
 from .jpeg import JpegImage
-from .mask import WINDOW, orientation_diversity, region_mask
+from .mask import THRESHOLD, WINDOW, orientation_diversity, region_mask
 from .overlap import in_order
 from .raster import RasterImage
 from .tiling import Progress, Tile
@@ -146,6 +146,7 @@ class Decoder:
         project: bool = True,
         progress: Progress | None = None,
         layers: bool = False,
+        threshold: int = THRESHOLD,
     ) -> Decoded:
         """Restore a picture.
 
@@ -155,6 +156,7 @@ class Decoder:
             project: whether results are projected onto the file's quantization cells.
             progress: called with the tiles done and their number, after each; what it raises ends the decoding.
             layers: keep both layers whole as well: 24 bytes for a pixel, and the texture network runs where the mask is empty, too.
+            threshold: T of the mask, see :func:`redecode.mask.region_mask`; the paper's is PAPER_THRESHOLD.
 
         Raises:
             RedecodeError: what :func:`read` raises.
@@ -172,7 +174,7 @@ class Decoder:
         canvas = _Canvas(picture)
 
         def work(tile: Tile) -> _Restored:
-            return self._restore(picture, tile, texture, project, layers)
+            return self._restore(picture, tile, texture, project, layers, threshold)
 
         restored_tiles = map(work, plan) if self._threads == 1 or len(plan) == 1 else in_order(work, plan)
         for done, (tile, restored) in enumerate(zip(plan, restored_tiles, strict=True), 1):
@@ -200,12 +202,12 @@ class Decoder:
         """How long the networks have computed so far."""
         return sum(network.seconds for network in self._networks.values())
 
-    def _restore(self, picture: Picture, tile: Tile, texture: float, project: bool, layers: bool) -> _Restored:
+    def _restore(self, picture: Picture, tile: Tile, texture: float, project: bool, layers: bool, threshold: int) -> _Restored:
         rows, columns = tile.rows, tile.columns
         around = picture.crop((rows.start, rows.stop), (columns.start, columns.stop))
         base = self.base_layer(around)
         kept = rows.kept(around.origin[0]), columns.kept(around.origin[1])
-        mask = _mask(base, around, kept)
+        mask = _mask(base, around, kept, threshold)
         # Where the mask is empty, texture changes nothing.
         layer = self.texture_layer(around, base)[:, kept[0], kept[1]] if texture and (layers or mask.any()) else None
         base = base[:, kept[0], kept[1]]
@@ -311,12 +313,12 @@ def _asked_for(layer: Float32 | None) -> Float32:
     return layer
 
 
-def _mask(base: Float32, picture: Picture, kept: tuple[slice, slice]) -> NDArray[np.bool_]:
+def _mask(base: Float32, picture: Picture, kept: tuple[slice, slice], threshold: int) -> NDArray[np.bool_]:
     """The region mask of a tile's kept part, from that part and what around it the mask depends on."""
     around = [slice(max(0, part.start - _MASK_REACH), part.stop + _MASK_REACH) for part in kept]
     inside = [slice(part.start - wide.start, part.stop - wide.start) for part, wide in zip(kept, around, strict=True)]
-    mask: NDArray[np.bool_] = region_mask(orientation_diversity(_luma(base[:, around[0], around[1]], picture)))[tuple(inside)]
-    return mask
+    diversity = orientation_diversity(_luma(base[:, around[0], around[1]], picture))
+    return region_mask(diversity, threshold)[inside[0], inside[1]]
 
 
 def _say(picture: Picture, fade: tuple[int, int]) -> float:

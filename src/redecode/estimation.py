@@ -260,7 +260,8 @@ def _log_density(squared_sine: Float32, concentration: Float32, log_scale: Float
     np.exp(density, out=density)
     density *= 1 - _OUTLIERS
     density += _OUTLIERS
-    return np.log(density, out=density)
+    result: Float32 = np.log(density, out=density)
+    return result
 
 
 @cache

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 import redecode
-from redecode import jpeg, weights
-from redecode.apps import cli
+from redecode import inference, jpeg, mask, weights
+from redecode.apps import choices, cli
 from redecode.apps.commands import development
 from redecode.errors import DependencyError
 from redecode.raster import RasterImage
@@ -38,6 +38,7 @@ class Stub:
         project: bool = True,
         progress: object = None,
         layers: bool = False,
+        threshold: int = 3,
     ) -> object:
         from redecode.colour import to_planes, to_rgb, to_uint8
         from redecode.decoder import Decoded
@@ -280,6 +281,14 @@ def test_whatever_else_goes_wrong_is_one_line(run, stub: Stub, photo: Path, monk
 
     monkeypatch.setattr(stub, "decode", explode)
     assert run(photo) == (2, "", f"redecode: {photo}: RuntimeError: the engine stalled\n")
+
+
+def test_defaults_are_the_engines() -> None:
+    """They are written down twice, because the command's help may not wait for numpy."""
+    assert choices.DEFAULT_THRESHOLD == mask.THRESHOLD
+    assert round(choices.DEFAULT_MAX_PIXELS * 1e6) == jpeg.MAX_PIXELS
+    assert {device.value for device in choices.DeviceName} == set(inference.DEVICES)
+    assert {precision.value for precision in choices.PrecisionName} == set(weights.PRECISIONS)
 
 
 def test_missing_weights_are_said_once(run, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

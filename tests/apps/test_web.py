@@ -65,6 +65,7 @@ class Stub(Decoder):
         project: bool = True,
         progress: Callable[[int, int], None] | None = None,
         layers: bool = False,
+        threshold: int = 3,
     ) -> Decoded:
         picture: Picture = source
         self.begun.set()

@@ -85,8 +85,17 @@ def test_order_is_protocol_then_quality_then_set_and_presets_share_a_table() -> 
     assert text.count("`redecode bench LIVE1 gray 10 best`") == 2
 
 
+def test_qualities_share_a_short_table() -> None:
+    results = [result(quality=40), result(), result(preset="best"), result("BSDS500_val"), result(protocol="colour")]
+    ((title, header, rows),) = tables(report.render_qualities(results))
+    assert title.startswith("**LIVE1 (2 images), gray protocol, by quality factor**")
+    assert header[:3] == ["PSNR, JPEG", "L_B", "fused"]
+    assert list(rows) == ["QF 10, best", "QF 10, fast", "QF 40, fast"]
+    assert rows["QF 40, fast"] == ["30.00", "32.00", "36.00", "+2.00", "+6.00", "0.123", "0.123", "0.123"]
+
+
 def test_nothing_gives_nothing() -> None:
-    assert report.render([]) == ""
+    assert report.render([]) == report.render_qualities([]) == ""
 
 
 def test_readme_is_changed_between_the_markers_and_once(tmp_path: Path) -> None:

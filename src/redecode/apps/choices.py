@@ -63,6 +63,10 @@ Ensemble = Annotated[
 ]
 Device = Annotated[DeviceName, typer.Option(help="What the networks run on.")]
 Texture = Annotated[float, typer.Option(min=0, max=1, help="How much texture: 0 is the fidelity layer alone.")]
+Threshold = Annotated[
+    int, typer.Option(min=1, max=9, help="Texture may enter where more orientations meet than this; 5 is the paper's, 3 wins more.")
+]
+DEFAULT_THRESHOLD = 3
 Layer = Annotated[LayerName, typer.Option(help="Write this layer; the mask is white where texture may enter.")]
 Projection = Annotated[bool, typer.Option("--projection/--no-projection", help="Keep the result true to the file's data.")]
 Format = Annotated[FormatName | None, typer.Option("--format", show_default="by the suffix of -o, else png", help="Format of the results.")]
@@ -94,6 +98,7 @@ def to_options(
     force_quality: int | None,
     max_pixels: float,
     as_is: bool,
+    threshold: int,
 ) -> Options:
     """The choices of a command line; `format_name` is the format that they come to."""
     from ..output import Encoding
@@ -111,5 +116,6 @@ def to_options(
         "force_quality": force_quality,
         "max_pixels": round(max_pixels * 1e6),
         "as_is": as_is,
+        "threshold": threshold,
     }
     return Options(**fields)

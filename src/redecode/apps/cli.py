@@ -101,6 +101,7 @@ def restore(
         typer.Option("--output", "-o", metavar="FILE|FOLDER", help="Where to write: a .png, .webp, .avif, .tif or .jpg file, or a folder."),
     ] = None,
     texture: choices.Texture = 1.0,
+    threshold: choices.Threshold = choices.DEFAULT_THRESHOLD,
     preset: choices.Preset = choices.DEFAULT_PRESET,
     layer: choices.Layer = choices.LayerName.FUSED,
     projection: choices.Projection = True,
@@ -145,6 +146,7 @@ def restore(
             force_quality,
             max_pixels,
             as_is,
+            threshold,
         )
         voice = _Voice(as_json, quiet or to_stdout, verbose)
         total = len(jobs) + len(failures)

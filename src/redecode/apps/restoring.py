@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedError
 from ..jpeg import MAX_PIXELS, JpegImage, Metadata
+from ..mask import THRESHOLD
 from ..output import Encoding, encode, encode_like, upright
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Options:
 
     Attributes:
         texture: 0 … 1, how much of the texture layer enters where the mask allows it.
+        threshold: T of the mask.
         layer: one of LAYERS, what to write.
         projection: keep the result true to the file's data.
         encoding: format and quality of the result.
@@ -38,6 +40,7 @@ class Options:
     """
 
     texture: float = 1.0
+    threshold: int = THRESHOLD
     layer: str = "fused"
     projection: bool = True
     encoding: Encoding = field(default_factory=Encoding)
@@ -130,7 +133,7 @@ def restore(decoder: Decoder, data: bytes, options: Options, progress: Progress 
     # Only two of the layers depend on the texture network, and only one of them on the dial.
     amount = {"fused": options.texture, "texture": 1.0}.get(options.layer, 0.0)
     layers = options.depth == 16 or options.layer in ("base", "texture")
-    decoded = decoder.decode(picture, amount, options.projection, progress, layers)
+    decoded = decoder.decode(picture, amount, options.projection, progress, layers, options.threshold)
     return Restored(encode_result(decoded, options), decoded, time.monotonic() - began)
 
 

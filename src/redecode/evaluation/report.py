@@ -1,6 +1,6 @@
 """Results as the README's tables, with the paper's figures beside ours.
 
-Every table is of one set, one protocol and one quality factor, and every column of one metric: nothing is mixed.
+Every table is of one set and one protocol, and every column of one metric: nothing is mixed.
 """
 
 from __future__ import annotations
@@ -100,8 +100,45 @@ def render(results: Sequence[Result]) -> str:
     return "\n".join(sections)
 
 
+def render_qualities(results: Sequence[Result]) -> str:
+    """One short table for each set and protocol, with a line for every quality factor: projected results against plain JPEG.
+
+    Args:
+        results: in any order, of whole sets.
+
+    Returns:
+        Markdown, ending in a newline; empty where no set was measured at more than one quality.
+    """
+    groups: dict[tuple[bool, int, str], list[Result]] = {}
+    for result in results:
+        place = SETS.index(result.set_name) if result.set_name in SETS else len(SETS)
+        groups.setdefault((result.protocol == "colour", place, result.set_name), []).append(result)
+    chosen = [groups[key] for key in sorted(groups) if len({result.quality for result in groups[key]}) > 1]
+    return "\n".join(_quality_table(sorted(group, key=lambda result: (result.quality, result.network))) for group in chosen)
+
+
+def _quality_table(results: list[Result]) -> str:
+    first = results[0]
+    metric, name = ("psnr", "PSNR") if first.protocol == "gray" else ("psnr_rgb", "PSNR of RGB")
+    header = ["", f"{name}, JPEG", "L_B", "fused", "least gain on an image, L_B", "fused", "LPIPS ↓, JPEG", "L_B", "fused"]
+    lines = []
+    for result in results:
+        rows = {row.method: row for row in result.rows if row.projected or row.method == "jpeg"}
+        gains = {
+            method: min(rows[method].images[image][metric] - values[metric] for image, values in rows["jpeg"].images.items())
+            for method in ("base", "fused")
+        }
+        psnr = [f"{rows[method].means[metric]:.2f}" for method in ("jpeg", "base", "fused")]
+        lpips = [f"{rows[method].means['lpips']:.3f}" for method in ("jpeg", "base", "fused")]
+        label = f"QF {result.quality}, {result.network}"
+        lines.append([label, *psnr, f"{gains['base']:+.2f}", f"{gains['fused']:+.2f}", *lpips])
+    title = f"**{_set_title(first)}, {first.protocol} protocol, by quality factor**: dB, projected; the least gain over plain JPEG"
+    commands = " ".join(sorted({f"`{result.command}`" for result in results if result.quality == first.quality}))
+    return _table(title, header, lines, f"With {commands}, and so on for every quality factor")
+
+
 def update_readme(readme: Path, results_dir: Path) -> bool:
-    """Put the tables of all results on whole sets between the README's two markers.
+    """Put the tables of all results on whole sets between the README's two markers: in full at the paper's quality, in short at all.
 
     Args:
         readme: a text with the lines BEGIN and END.
@@ -118,8 +155,9 @@ def update_readme(readme: Path, results_dir: Path) -> bool:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{readme.name} has no lines {BEGIN} and {END} to put the tables between")
-    results = (benchmark.read(path) for path in sorted(results_dir.glob("*-qf*.json")))
-    tables = render([result for result in results if result.limit is None])
+    results = [benchmark.read(path) for path in sorted(results_dir.glob("*-qf*.json"))]
+    whole = [result for result in results if result.limit is None]
+    tables = "\n".join(filter(None, (render([result for result in whole if result.quality == PAPER_QUALITY]), render_qualities(whole))))
     new = f"{before}{BEGIN}\n{tables}{END}{after}"
     if new != old:
         readme.write_text(new, encoding="utf-8")
@@ -193,6 +231,11 @@ def _set_title(result: Result) -> str:
 
 
 def _section(title: str, header: list[str], lines: list[list[str]], results: list[Result]) -> str:
+    commands = [f"With redecode {result.versions['redecode']}: `{result.command}`" for result in results]
+    return _table(title, header, lines, "\n\n".join(commands))
+
+
+def _table(title: str, header: list[str], lines: list[list[str]], below: str) -> str:
     widths = [max(3, *(len(line[i]) for line in [header, *lines])) for i in range(len(header))]
     # Names to the left, figures to the right.
     rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -201,5 +244,4 @@ def _section(title: str, header: list[str], lines: list[list[str]], results: lis
         "| " + " | ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]) + " |"
         for line in cells
     ]
-    commands = [f"With redecode {result.versions['redecode']}: `{result.command}`" for result in results]
-    return "\n".join([title, "", *table, "", "\n\n".join(commands), ""])
+    return "\n".join([title, "", *table, "", below, ""])

@@ -23,6 +23,7 @@ def bulk(
         Path | None, typer.Option("--list", metavar="FILE", help="Restore what this file lists: paths within IN, one a line.")
     ] = None,
     texture: choices.Texture = 1.0,
+    threshold: choices.Threshold = choices.DEFAULT_THRESHOLD,
     preset: choices.Preset = choices.DEFAULT_PRESET,
     layer: choices.Layer = choices.LayerName.FUSED,
     projection: choices.Projection = True,
@@ -53,7 +54,19 @@ def bulk(
 
         chosen = format_name or (Format.JPEG if same_size else Format.PNG)
         options = choices.to_options(
-            texture, layer, projection, chosen.value, quality, depth, same_size, strip, auto_orient, force_quality, max_pixels, as_is
+            texture,
+            layer,
+            projection,
+            chosen.value,
+            quality,
+            depth,
+            same_size,
+            strip,
+            auto_orient,
+            force_quality,
+            max_pixels,
+            as_is,
+            threshold,
         )
         part = listing.Shard.parse(shard)
         selection = listing.select(source, names)
