@@ -55,11 +55,13 @@ def distance(reference: Image, restored: Image) -> float:
         import torch
     except ImportError:
         raise DependencyError("LPIPS needs torch: install redecode[eval]") from None
-    weights = _weights(data_path(*WEIGHTS))
+    path = data_path(*WEIGHTS)
+    weights = _weights(path)
+    known = _reference(reference.tobytes(), reference.shape, str(reference.dtype), path)
     with torch.inference_mode():
         total = torch.zeros(())
-        for layer, (first, second) in enumerate(zip(_features(reference, weights), _features(restored, weights), strict=True)):
-            difference = (_unit(first) - _unit(second)) ** 2
+        for layer, (first, second) in enumerate(zip(known, _features(restored, weights), strict=True)):
+            difference = (first - _unit(second)) ** 2
             total += torch.nn.functional.conv2d(difference, weights[f"lin{layer}.weight"]).mean()
     return float(total)
 
@@ -71,6 +73,15 @@ def _weights(path: Path) -> dict[str, Tensor]:
     except ImportError:
         raise DependencyError("LPIPS needs safetensors: install redecode[eval]") from None
     return {name: tensor.float() for name, tensor in load_file(path).items()}
+
+
+@lru_cache(maxsize=1)
+def _reference(data: bytes, shape: tuple[int, ...], dtype: str, path: Path) -> list[Tensor]:
+    """The features of a reference, which many restored pictures are compared with in turn."""
+    import torch
+
+    with torch.inference_mode():
+        return [_unit(features) for features in _features(np.frombuffer(data, dtype).reshape(shape), _weights(path))]
 
 
 def _features(image: Image, weights: dict[str, Tensor]) -> list[Tensor]:
