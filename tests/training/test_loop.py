@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +18,7 @@ pytest.importorskip("lightning_fabric")
 import onnxruntime  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from redecode import jpeg  # noqa: E402
+from redecode import jpeg, weights  # noqa: E402
 from redecode.errors import DependencyError  # noqa: E402
 from redecode.tiling import ALIGNMENT  # noqa: E402
 from redecode.training import data, loop, losses, muon, perceptual, recipe  # noqa: E402
@@ -65,17 +67,22 @@ def test_edge_trains_resumes_and_exports(photographs: Path, tmp_path: Path) -> N
     record = loop.load_record(output / loop.WEIGHTS)
     assert record["training"]["steps"] == 9
     assert record["recipe"]["schedule"]["muon"] == 0.01
-    onnx = export(output / loop.WEIGHTS, "tiny-edge", tmp_path)
+    exported = json.loads(export(output / loop.WEIGHTS, "tiny-edge", tmp_path).read_text())
+    assert 0 <= exported["halo"] <= NetworkConfig(channels=8, blocks=1).receptive_field
     name, config, state = loop.load_weights(output / loop.WEIGHTS)
     assert name == "edge"
     network = EdgeCNN(config)
     network.load_state_dict(state)
-    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
-    for height, width in ((16, 16), (48, 80)):
-        planes, tables = torch.rand(1, 3, height, width) - 0.5, torch.full((1, 2, 8, 8), 33.0)
-        (ours,) = session.run(None, {"planes": planes.numpy(), "tables": tables.numpy()})
-        with torch.no_grad():
-            np.testing.assert_allclose(ours, network(planes, tables)[0], atol=1e-5)
+    # The float form's weights are stored in 16 bits.
+    for precision, tolerance in (("float32", 1e-4), ("int8", 1e-2)):
+        file = tmp_path / weights.file_name("tiny-edge", precision)
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == exported["sha256"][precision]
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        for height, width in ((16, 16), (48, 80)):
+            planes, tables = torch.rand(1, 3, height, width) - 0.5, torch.full((1, 2, 8, 8), 33.0)
+            (ours,) = session.run(None, {"planes": planes.numpy(), "tables": tables.numpy()})
+            with torch.no_grad():
+                np.testing.assert_allclose(ours, network(planes, tables)[0], atol=tolerance)
     with pytest.raises(ValueError, match="-edge"):
         export(output / loop.WEIGHTS, "tiny-texture", tmp_path)
 
