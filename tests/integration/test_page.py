@@ -180,12 +180,12 @@ def test_drop_compare_turn_and_save(page: Any, address: str, photo: Path, tmp_pa
     # The divider and the view obey the keyboard.
     page.focus("#divider")
     page.keyboard.press("End")
-    assert page.get_attribute("#divider", "aria-valuenow") == "100"
+    page.wait_for_selector("#divider[aria-valuenow='100']")  # Set as the next frame is painted.
     page.keyboard.press("Home")
     page.focus("#canvas")
     page.keyboard.press("0")
     page.keyboard.press("g")
-    assert page.get_attribute("[data-overlay=grid]", "aria-pressed") == "true"
+    page.wait_for_selector("[data-overlay=grid][aria-pressed=true]")
 
     # Turning the dial blends at once; the server's figures follow.
     plain = canvas(page)

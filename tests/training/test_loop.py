@@ -108,6 +108,32 @@ def test_texture_trains_with_all_four_terms(photographs: Path, tmp_path: Path) -
     assert not torch.equal(start["trunk.stem.weight"], state["trunk.stem.weight"])
 
 
+def test_texture_trains_with_lpips(photographs: Path, tmp_path: Path) -> None:
+    save_vgg(photographs / "vgg19.safetensors", "vgg19", 10)
+    texture = (
+        '[texture]\nmatching_weights = "vgg19.safetensors"\nperceptual_network = "lpips"\nperceptual_weights = "alexnet.safetensors"\n'
+        "discriminator_width = 2\n"
+    )
+    path = write_recipe(tmp_path / "texture.toml", 2, texture)
+    with pytest.raises(DependencyError, match=r"alexnet\.safetensors"):
+        loop.train("texture", path, tmp_path / "texture")
+    save_alexnet(photographs / "alexnet.safetensors")
+    loop.train("texture", path, tmp_path / "texture")
+    _, _, state = loop.load_weights(tmp_path / "texture" / loop.WEIGHTS)
+    assert all(value.isfinite().all() for value in state.values())
+
+
+def save_alexnet(path: Path) -> None:
+    """LPIPS with random weights."""
+    state = {}
+    shapes = [(0, 3, 64, 11), (3, 64, 192, 5), (6, 192, 384, 3), (8, 384, 256, 3), (10, 256, 256, 3)]
+    for layer, (index, inputs, outputs, side) in enumerate(shapes):
+        state[f"features.{index}.weight"] = torch.randn(outputs, inputs, side, side).half() / (side * inputs**0.5)
+        state[f"features.{index}.bias"] = torch.zeros(outputs).half()
+        state[f"lin{layer}.weight"] = torch.rand(1, outputs, 1, 1).half()
+    save_file(state, path)
+
+
 def save_vgg(path: Path, architecture: str, last: int) -> None:
     """A VGG with random weights, cut after features.<last>."""
     widths = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256)}

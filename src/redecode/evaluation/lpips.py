@@ -5,6 +5,7 @@ The module imports without torch; :func:`distance` needs it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ _CONVOLUTIONS = ((0, 4, 2, False), (3, 1, 2, True), (6, 1, 1, True), (8, 1, 1, F
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 _EPSILON = 1e-10
+# Keeps the gradient of the root finite where no map responds; nothing beside the features.
+_TINY = 1e-20
 
 
 def distance(reference: Image, restored: Image) -> float:
@@ -59,11 +62,39 @@ def distance(reference: Image, restored: Image) -> float:
     weights = _weights(path)
     known = _reference(reference.tobytes(), reference.shape, str(reference.dtype), path)
     with torch.inference_mode():
-        total = torch.zeros(())
-        for layer, (first, second) in enumerate(zip(known, _features(restored, weights), strict=True)):
-            difference = (first - _unit(second)) ** 2
-            total += torch.nn.functional.conv2d(difference, weights[f"lin{layer}.weight"]).mean()
-    return float(total)
+        return float(compare(known, unit_features(_to_tensor(restored), weights), weights))
+
+
+def unit_features(rgb: Tensor, weights: dict[str, Tensor]) -> list[Tensor]:
+    """AlexNet's five ReLU outputs, each position brought to length 1 over the channels.
+
+    Args:
+        rgb: float32 [B, 3, H, W] on [-1, 1].
+        weights: of :data:`WEIGHTS`, float32.
+
+    Returns:
+        [B, N, h, w] each; gradients flow.
+    """
+    from torch.nn import functional as F
+
+    values = (rgb - rgb.new_tensor(_SHIFT).view(1, 3, 1, 1)) / rgb.new_tensor(_SCALE).view(1, 3, 1, 1)
+    found = []
+    for index, stride, padding, pooled in _CONVOLUTIONS:
+        if pooled:
+            values = F.max_pool2d(values, 3, 2)
+        values = F.conv2d(values, weights[f"features.{index}.weight"], weights[f"features.{index}.bias"], stride, padding).relu()
+        found.append(values / (values.square().sum(1, keepdim=True).add(_TINY).sqrt() + _EPSILON))
+    return found
+
+
+def compare(first: Sequence[Tensor], second: Sequence[Tensor], weights: dict[str, Tensor]) -> Tensor:
+    """LPIPS from the features of two batches, a scalar averaged over the batch."""
+    from torch.nn import functional as F
+
+    total = first[0].new_zeros(())
+    for layer, (one, other) in enumerate(zip(first, second, strict=True)):
+        total = total + F.conv2d((one - other).square(), weights[f"lin{layer}.weight"]).mean()
+    return total
 
 
 @lru_cache(maxsize=1)
@@ -81,26 +112,13 @@ def _reference(data: bytes, shape: tuple[int, ...], dtype: str, path: Path) -> l
     import torch
 
     with torch.inference_mode():
-        return [_unit(features) for features in _features(np.frombuffer(data, dtype).reshape(shape), _weights(path))]
+        return unit_features(_to_tensor(np.frombuffer(data, dtype).reshape(shape)), _weights(path))
 
 
-def _features(image: Image, weights: dict[str, Tensor]) -> list[Tensor]:
-    """AlexNet's five ReLU outputs, [1, N, h, w] each."""
+def _to_tensor(image: Image) -> Tensor:
     import torch
-    from torch.nn import functional as F
 
     pixels = torch.from_numpy(image.astype(np.float32)) / 127.5 - 1
     if pixels.ndim == 2:
         pixels = pixels[:, :, None].expand(-1, -1, 3)
-    values = ((pixels - torch.tensor(_SHIFT)) / torch.tensor(_SCALE)).permute(2, 0, 1)[None]
-    found = []
-    for index, stride, padding, pooled in _CONVOLUTIONS:
-        if pooled:
-            values = F.max_pool2d(values, 3, 2)
-        values = F.conv2d(values, weights[f"features.{index}.weight"], weights[f"features.{index}.bias"], stride, padding).relu()
-        found.append(values)
-    return found
-
-
-def _unit(features: Tensor) -> Tensor:
-    return features / ((features**2).sum(1, keepdim=True).sqrt() + _EPSILON)
+    return pixels.permute(2, 0, 1)[None]

@@ -31,7 +31,7 @@ from . import losses
 from .data import Crops, Sample, validation_set
 from .muon import Muon
 from .networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator, grown
-from .perceptual import Vgg
+from .perceptual import LearnedDistance, Vgg, VggDistance, perceptual_distance
 from .recipe import Recipe, TextureLoss, as_table
 from .recipe import read as read_recipe
 
@@ -201,12 +201,12 @@ def _start_from(path: Path, network: EdgeCNN | TextureGenerator) -> None:
         network.load_state_dict(grown(state, config.blocks, network.config))
 
 
-def _feature_networks(fabric: Fabric, texture: TextureLoss) -> tuple[Vgg, Vgg]:
+def _feature_networks(fabric: Fabric, texture: TextureLoss) -> tuple[Vgg, VggDistance | LearnedDistance]:
     def path(name: str) -> Path | None:
         return data_path(*Path(name).parts) if name else None
 
     matching = Vgg(texture.matching_network, path(texture.matching_weights), texture.matching_layers)
-    perceptual = Vgg(texture.perceptual_network, path(texture.perceptual_weights), ["pool4"])
+    perceptual = perceptual_distance(texture.perceptual_network, path(texture.perceptual_weights))
     fabric.to_device(matching)
     fabric.to_device(perceptual)
     return matching, perceptual
@@ -226,7 +226,7 @@ def _edge_step(plan: Recipe) -> Step:
     return step
 
 
-def _texture_step(plan: Recipe, matching: Vgg, perceptual: Vgg) -> Step:
+def _texture_step(plan: Recipe, matching: Vgg, perceptual: VggDistance | LearnedDistance) -> Step:
     weights = plan.texture
     # A patch is 16×16 pixels; each pooling before a layer halves it on that layer's grid.
     patches = [16 >> (int(name[4]) - 1) for name in weights.matching_layers]
@@ -237,9 +237,8 @@ def _texture_step(plan: Recipe, matching: Vgg, perceptual: Vgg) -> Step:
         restored = losses.to_rgb(state.modules["network"](sample["degraded"], sample["tables"]))
         with torch.no_grad():
             matching_original = matching(original)
-            perceptual_original = perceptual(original)[0]
         mse = losses.mse(restored, original)
-        percep = losses.perceptual(perceptual(restored)[0], perceptual_original)
+        percep = perceptual(restored, original)
         tm = losses.texture_matching(matching(restored), matching_original, patches, weights.matching_layer_weights)
         adversarial_weight = weights.adversarial if state.step >= weights.discriminator_warmup else 0.0
         # Past the wrapper that averages gradients: this pass is for the generator's alone.

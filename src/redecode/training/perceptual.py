@@ -1,4 +1,4 @@
-"""VGG features for the texture losses (paper 3.2)."""
+"""Networks whose features the texture losses compare (paper 3.2)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import DependencyError
+from ..evaluation import lpips
+from . import losses
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -26,6 +28,10 @@ _VGG19: list[tuple[str, int] | str] = [
     ("relu4_1", 19), ("relu4_2", 21), ("relu4_3", 23), ("relu4_4", 25), "M",
 ]
 _ARCHITECTURES = {"vgg16": _VGG16, "vgg19": _VGG19}
+
+
+# AlexNet's first convolution looks at every fourth pixel.
+_ALEXNET_STRIDE = 4
 
 
 class Vgg(nn.Module):
@@ -74,6 +80,54 @@ class Vgg(nn.Module):
             if name in self.outputs:
                 found[name] = features
         return [found[name] for name in self.outputs]
+
+
+class VggDistance(nn.Module):
+    """Equation (5) on VGG's fourth pooling, as the paper has it."""
+
+    def __init__(self, architecture: str, weights: Path | None) -> None:
+        """Arguments and errors as :class:`Vgg`."""
+        super().__init__()
+        self.vgg = Vgg(architecture, weights, ["pool4"])
+
+    def forward(self, restored: Tensor, original: Tensor) -> Tensor:
+        """RGB on [0, 1], [B, 3, H, W], to a scalar; gradients flow to `restored`."""
+        with torch.no_grad():
+            (expected,) = self.vgg(original)
+        return losses.perceptual(self.vgg(restored)[0], expected)
+
+
+class LearnedDistance(nn.Module):
+    """LPIPS (AlexNet) in place of equation (5)."""
+
+    def __init__(self, weights: Path | None) -> None:
+        """
+        Args:
+            weights: the file that :mod:`redecode.evaluation.lpips` measures with.
+
+        Raises:
+            DependencyError: there is none.
+        """
+        super().__init__()
+        if weights is None or not weights.exists():
+            raise DependencyError(f"no weights of LPIPS at {weights}")
+        for name, tensor in load_file(weights).items():
+            self.register_buffer(name.replace(".", "_"), tensor.float())
+        self.names = list(load_file(weights))
+
+    def forward(self, restored: Tensor, original: Tensor) -> Tensor:
+        """As :class:`VggDistance`."""
+        # At another phase of the grid each time: with a fixed one, a pattern that pleases just these pixels would be learnt.
+        top, left = (int(torch.randint(min(_ALEXNET_STRIDE, side - lpips.MIN_SIDE + 1), ())) for side in restored.shape[2:])
+        weights = {name: self.get_buffer(name.replace(".", "_")) for name in self.names}
+        with torch.no_grad():
+            expected = lpips.unit_features(original[:, :, top:, left:] * 2 - 1, weights)
+        return lpips.compare(lpips.unit_features(restored[:, :, top:, left:] * 2 - 1, weights), expected, weights)
+
+
+def perceptual_distance(network: str, weights: Path | None) -> VggDistance | LearnedDistance:
+    """What a recipe's `perceptual_network` names: "vgg16", "vgg19" or "lpips"."""
+    return LearnedDistance(weights) if network == "lpips" else VggDistance(network, weights)
 
 
 def _convolution(state: dict[str, Tensor], index: int, architecture: str) -> nn.Conv2d:

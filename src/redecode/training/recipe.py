@@ -53,9 +53,9 @@ class TextureLoss:
         texture_matching: λ2.
         adversarial: λ3.
         matching_layers, matching_layer_weights: of equation (8).
-        perceptual_network, perceptual_weights: architecture and state-dict file of the pool4 features; paths
-            are relative to REDECODE_DATA, an empty one means torchvision's download.
-        matching_network, matching_weights: the same for the texture matching features.
+        perceptual_network, perceptual_weights: "vgg19" or "vgg16" and a state-dict file for the pool4 features of equation (5), or
+            "lpips" and its file to take LPIPS in its place; paths are relative to REDECODE_DATA, an empty one means torchvision's download.
+        matching_network, matching_weights: architecture and file of the texture matching features.
         discriminator_width: maps of the discriminator's first layer, 64 in SRGAN.
         discriminator_learning_rate: of Adam, constant share of the generator's schedule.
         discriminator_warmup: steps during which the generator learns without equation (9).
