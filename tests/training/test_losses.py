@@ -37,6 +37,16 @@ def test_equation_3_and_1(pair: tuple[np.ndarray, np.ndarray]) -> None:
     assert losses.base(*terms, weight=0.1).item() == pytest.approx(np.mean((a - b) ** 2) + 0.1 * edge)
 
 
+def test_blocking_sees_the_borders_of_blocks_alone() -> None:
+    original = np.random.default_rng(1).random((2, 3, 24, 40))
+    # A level of its own for each block: the steps between them are all there is.
+    levels = np.random.default_rng(2).random((2, 3, 3, 5))
+    restored = original + levels.repeat(8, 2).repeat(8, 3)
+    expected = (np.mean(np.diff(levels, axis=2) ** 2) + np.mean(np.diff(levels, axis=3) ** 2)) / 2
+    assert losses.blocking(tensor(restored), tensor(original)).item() == pytest.approx(expected)
+    assert losses.blocking(tensor(original + 0.3), tensor(original)).item() == pytest.approx(0)
+
+
 def test_equation_4() -> None:
     terms = [torch.tensor(v) for v in (2.0, 3.0, 5.0, 7.0)]
     assert losses.texture(*terms, (1e-1, 1e-2, 1e-3)).item() == pytest.approx(2 + 0.3 + 0.05 + 0.007)

@@ -245,6 +245,7 @@ def _texture_step(plan: Recipe, matching: Vgg, perceptual: VggDistance | Learned
         with fabric.autocast():
             adv = losses.adversarial(_frozen(discriminator, restored))
         total = losses.texture(mse, percep, tm, adv, (weights.perceptual, weights.texture_matching, adversarial_weight))
+        total = total + weights.blocking * losses.blocking(restored, original)
         _descend(fabric, plan, state, "network", total)
         logits = discriminator(torch.cat([original, restored.detach()]))
         d = losses.discriminator(*logits.chunk(2))

@@ -50,6 +50,21 @@ def texture(mse: Tensor, percep: Tensor, tm: Tensor, adv: Tensor, weights: tuple
     return mse + weights[0] * percep + weights[1] * tm + weights[2] * adv
 
 
+def blocking(restored: Tensor, original: Tensor, block: int = 8) -> Tensor:
+    """Beyond the paper: the mean squared error of the steps across the borders of the file's blocks.
+
+    LPIPS hardly sees blocks (it finds a plain decode nearer to the original than L_B), so that whoever minimises it must be kept from them.
+
+    Args:
+        restored, original: [B, C, H, W] that begin with a whole block.
+        block: its side.
+    """
+    error = restored - original
+    rows = error[:, :, block::block] - error[:, :, block - 1 : -1 : block]
+    columns = error[:, :, :, block::block] - error[:, :, :, block - 1 : -1 : block]
+    return (rows.square().mean() + columns.square().mean()) / 2
+
+
 def perceptual(features: Tensor, features_original: Tensor) -> Tensor:
     """Equation (5): L_Percep = ‖F_4(I_o) − F_4(I_r)‖² / (N_4 M_4), the fourth pooling's features [B, N, h, w]."""
     return F.mse_loss(features, features_original)

@@ -52,6 +52,7 @@ class TextureLoss:
         perceptual: λ1.
         texture_matching: λ2.
         adversarial: λ3.
+        blocking: weight of :func:`redecode.training.losses.blocking`, which is not in the paper.
         matching_layers, matching_layer_weights: of equation (8).
         perceptual_network, perceptual_weights: "vgg19" or "vgg16" and a state-dict file for the pool4 features of equation (5), or
             "lpips" and its file to take LPIPS in its place; paths are relative to REDECODE_DATA, an empty one means torchvision's download.
@@ -64,6 +65,7 @@ class TextureLoss:
     perceptual: float = 1e-6
     texture_matching: float = 1e-6
     adversarial: float = 1e-3
+    blocking: float = 0.0
     matching_layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1")
     matching_layer_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     perceptual_network: str = "vgg19"
