@@ -130,8 +130,8 @@ def swinir() -> Run:
 # Each with the side of the picture that it is timed on: the slow ones get small ones.
 PEERS: dict[str, tuple[Callable[[], Run], int]] = {
     "jpegqs": (jpegqs, 1024),
-    "waifu2x": (waifu2x, 256),
-    "FBCNN": (fbcnn, 256),
+    "waifu2x": (waifu2x, 512),
+    "FBCNN": (fbcnn, 512),
     "SwinIR": (swinir, 126),
 }
 
