@@ -132,11 +132,12 @@ def nearest_quality(table: NDArray[np.uint16], chroma: bool = False) -> tuple[in
     return _nearest(table.reshape(-1), _STANDARD[:, int(chroma)])
 
 
-def find_trace(pixels: Pixels) -> Trace | None:
+def find_trace(pixels: Pixels, offset: tuple[int, int] | None = None) -> Trace | None:
     """Look for an earlier JPEG compression.
 
     Args:
         pixels: uint8 [H, W, 3] RGB or [H, W], of any size.
+        offset: look on this grid alone, which must surpass the others all the same; None looks on all.
 
     Returns:
         The compression, or None where no trace of one shows. Of two on the same grid it is mostly the stronger. Steps of luma that
@@ -147,8 +148,8 @@ def find_trace(pixels: Pixels) -> Trace | None:
         return None
     searched = _spread(len(luma), _MAX_SEARCHED)
     coefficients = _at_all_offsets(luma[searched])
-    grid = int(_concentration(coefficients).argmax())
-    row, column = divmod(grid, dct.BLOCK)
+    row, column = offset or divmod(int(_concentration(coefficients).argmax()), dct.BLOCK)
+    grid = row * dct.BLOCK + column
     blocks = luma[:, row : row + dct.BLOCK, column : column + dct.BLOCK]
     log_likelihood, noise = _fit_steps(blocks)
     steps = _find_steps(log_likelihood)

@@ -98,7 +98,6 @@ class Network:
         result += np.float32(128)
         return result
 
-
     def _averaged(self, scaled: Float32, steps: Float32) -> Float32:
         """The mean over the eight symmetries of the square, under which a JPEG is a JPEG: whole blocks, and steps that turn with them."""
         total = np.zeros_like(scaled)

@@ -18,6 +18,8 @@ from .jpeg import JpegImage, Metadata
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 LOSSY_QUALITY = {"avif": 90, "jpeg": 95}
+# Of zlib: a third of the time of its usual 6, for files that are 2 % larger.
+_PNG_LEVEL = 4
 _DEEP_FORMATS = ("png", "tiff")
 _NO_COMMENT = ("webp", "avif")
 _TIFF_DESCRIPTION, _TIFF_XMP = 270, 700
@@ -129,7 +131,7 @@ def _format_options(encoding: Encoding) -> dict[str, Any]:
         return {"lossless": True, "exact": True} if quality is None else {"quality": quality}
     if name in LOSSY_QUALITY:
         return {"quality": quality, "subsampling": "4:4:4"}
-    return {"compression": "tiff_adobe_deflate"} if name == "tiff" else {}
+    return {"compression": "tiff_adobe_deflate"} if name == "tiff" else {"compress_level": _PNG_LEVEL}
 
 
 def _metadata_options(metadata: Metadata, name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..datasets import data_path
 from ..tiling import ALIGNMENT
 from .data import Sample
 from .loop import load_record, load_weights, make_network
-from .quantize import calibration_samples, halved, quantized
+from .quantize import bare, calibration_samples, halved, quantized
 
 # In grey levels.
 HALO_TOLERANCE = 0.01
@@ -94,7 +94,7 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
         verbose=False,
     )
     assert program is not None  # None comes from the exporter that is not asked for here
-    model = program.model_proto
+    model = bare(program.model_proto)
     samples = list(calibration_samples(data_path("train")))
     models = {"float32": halved(model), "int8": quantized(model, samples)}
     folder = folder or Path(weights.__file__).parent

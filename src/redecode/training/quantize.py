@@ -1,4 +1,4 @@
-"""Smaller and faster forms of an ONNX network: weights stored in 16 bits, and static int8.
+"""Smaller and faster forms of an ONNX network: without the exporter's notes, with weights stored in 16 bits, and in static int8.
 
 Quantization is that of ONNX Runtime, in its QDQ form: weights per output channel, 7 bits and sign so that the products of AVX2's
 8-bit instructions cannot overflow and every processor gives the same result; activations per tensor, 8 bits.
@@ -32,6 +32,18 @@ CALIBRATION_SIDE = 192
 _MIX = DataConfig(patch=CALIBRATION_SIDE, quality_low=5, quality_high=90)
 
 
+def bare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The network without what the exporter notes about where it came from: files that depend on nothing but the weights."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for part in (result, result.graph, *result.graph.node, *result.graph.value_info, *result.graph.input, *result.graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    for tensor in result.graph.initializer:
+        tensor.ClearField("metadata_props")
+    return result
+
+
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     """The network with its weights stored in 16 bits; they are widened again where it is loaded, and it computes in 32."""
     result = onnx.ModelProto()
@@ -62,7 +74,9 @@ def calibration_samples(folder: Path) -> Iterator[Sample]:
 def quantized(model: onnx.ModelProto, samples: Iterable[Sample]) -> onnx.ModelProto:
     """The network in int8.
 
-    All convolutions but the first and the last; what is added to features stays float, because skips add up the errors of many layers.
+    All convolutions but the first and the last. With a ReLU behind them they give its range alone: without "Relu" in the list, values on
+    the way to it would be rounded to a range half of which it cuts off, and be rounded again. Additions follow the convolutions that they
+    feed; in the list, the last one, to the picture itself, would be rounded to 8 bits as well.
 
     Args:
         model: as exported.
@@ -82,7 +96,7 @@ def quantized(model: onnx.ModelProto, samples: Iterable[Sample]) -> onnx.ModelPr
                 small,
                 _Reader(samples),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["Conv"],
+                op_types_to_quantize=["Conv", "Relu"],
                 nodes_to_exclude=[convolutions[0], convolutions[-1]],
                 per_channel=True,
                 reduce_range=True,
