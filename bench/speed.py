@@ -162,12 +162,12 @@ def peers(rounds: int) -> dict[str, Any]:
     found: dict[str, Any] = {"redecode, seconds per megapixel": {}, "peers": {}}
     for preset in PRESETS:
         for name, run in engines(preset).items():
-            run(photograph(64, 64))
+            run(megapixel)
             seconds_each = statistics.median(timed(run, megapixel) for _ in range(rounds))
             found["redecode, seconds per megapixel"][f"{preset}, {name}"] = round(seconds_each / 1.048576, 3)
     ours = engines("fast")
     for run in ours.values():
-        run(photograph(64, 64))
+        run(megapixel)
     for peer, (make, side) in PEERS.items():
         try:
             theirs = make()
@@ -199,7 +199,7 @@ def scaling(rounds: int) -> list[dict[str, float]]:
             side = round((megapixels * 1e6) ** 0.5 / 16) * 16
             source = Path(folder, "in.jpg")
             source.write_bytes(photograph(side, side))
-            seconds, memory = command("-o", str(Path(folder, "out.webp" if megapixels < 12 else "out.jpg")), "--overwrite", str(source))
+            seconds, memory = command("-o", str(Path(folder, "out.jpg")), "--overwrite", str(source))
             rows.append({"megapixels": round(side * side / 1e6, 2), "seconds": round(seconds, 2), "peak MB": memory})
             print(rows[-1], file=sys.stderr, flush=True)
     return rows

@@ -36,7 +36,7 @@ Picture = JpegImage | RasterImage
 Source = str | os.PathLike[str] | bytes
 
 # Largest side of a tile's kept part.
-TILE = 1024
+TILE = 768
 # What a pixel of the mask depends on: half the window, and a pixel for the gradients.
 _MASK_REACH = WINDOW // 2 + 1
 # Quality factors between which the networks' say fades from all to nothing. On held-out photographs L_B loses to the plain decode from 96
