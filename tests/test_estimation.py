@@ -124,6 +124,12 @@ def test_noise_on_top_does_not_hide_it(original: np.ndarray) -> None:
     assert (trace.offset, trace.quality) == ((0, 0), 10)
 
 
+def test_only_compressions_that_are_bad_enough(original: np.ndarray) -> None:
+    pixels = through_jpeg(original, quality=40)
+    assert find_trace(pixels, offset=(0, 0), best=39) is None
+    assert find_trace(pixels, offset=(0, 0), best=40) is not None
+
+
 def test_an_original_shows_nothing(original: np.ndarray) -> None:
     assert find_trace(original) is None
     assert find_trace(original[..., 1]) is None

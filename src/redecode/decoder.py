@@ -35,8 +35,10 @@ Pixels = NDArray[np.uint8]
 Picture = JpegImage | RasterImage
 Source = str | os.PathLike[str] | bytes
 
-# Largest side of a tile's kept part.
+# Largest side of a tile's kept part; a picture of at most SINGLE pixels is one tile, which saves reading anything twice. Of several tiles
+# two are at work at a time, and these are what memory is bounded by.
 TILE = 768
+SINGLE = 1_200_000
 # What a pixel of the mask depends on: half the window, and a pixel for the gradients.
 _MASK_REACH = WINDOW // 2 + 1
 # Quality factors between which the networks' say fades from all to nothing. On held-out photographs L_B loses to the plain decode from 96
@@ -170,7 +172,9 @@ class Decoder:
             nowhere = np.zeros(picture.pixels.shape[:2], bool)
             return Decoded(picture.pixels, nowhere, picture, picture.planes(), None, texture, project, changed=False)
         top, left = picture.origin
-        plan = tiling.tiles((top + picture.height, left + picture.width), TILE, self._halo(picture), picture.unit)
+        size = top + picture.height, left + picture.width
+        largest = max(size) if math.prod(size) <= SINGLE else TILE
+        plan = tiling.tiles(size, largest, self._halo(picture), picture.unit)
         canvas = _Canvas(picture)
 
         def work(tile: Tile) -> _Restored:

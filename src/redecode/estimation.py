@@ -132,32 +132,34 @@ def nearest_quality(table: NDArray[np.uint16], chroma: bool = False) -> tuple[in
     return _nearest(table.reshape(-1), _STANDARD[:, int(chroma)])
 
 
-def find_trace(pixels: Pixels, offset: tuple[int, int] | None = None) -> Trace | None:
+def find_trace(pixels: Pixels, offset: tuple[int, int] | None = None, best: int = 100) -> Trace | None:
     """Look for an earlier JPEG compression.
 
     Args:
         pixels: uint8 [H, W, 3] RGB or [H, W], of any size.
         offset: look on this grid alone, which must surpass the others all the same; None looks on all.
+        best: quality factor above which a compression is of no interest; to find that out takes a third of the time.
 
     Returns:
-        The compression, or None where no trace of one shows. Of two on the same grid it is mostly the stronger. Steps of luma that
+        The compression, or None where no trace of such a one shows. Of two on the same grid it is mostly the stronger. Steps of luma that
         leave no trace, and all those of chroma, are those of the nearest quality factor.
     """
     luma = _windows(pixels)
     if len(luma) < _MIN_WINDOWS:
         return None
     searched = _spread(len(luma), _MAX_SEARCHED)
-    coefficients = _at_all_offsets(luma[searched])
-    row, column = offset or divmod(int(_concentration(coefficients).argmax()), dct.BLOCK)
+    row, column = offset or divmod(int(_concentration(_at_all_offsets(luma[searched])).argmax()), dct.BLOCK)
     grid = row * dct.BLOCK + column
     blocks = luma[:, row : row + dct.BLOCK, column : column + dct.BLOCK]
     log_likelihood, noise = _fit_steps(blocks)
     steps = _find_steps(log_likelihood)
-    nearness = _nearness(coefficients, steps, noise[np.arange(len(steps)), steps - 1])
+    quality, _ = nearest_quality(steps)
+    if quality > best:
+        return None
+    nearness = _nearness(_at_all_offsets(luma[searched]), steps, noise[np.arange(len(steps)), steps - 1])
     # What is repeated, like the tiles of a game's map, is no further evidence.
     _, distinct = np.unique(blocks[searched].reshape(len(searched), -1), axis=0, return_index=True)
     significance = _significance(nearness[distinct], grid)
-    quality, _ = nearest_quality(steps)
     least = _MIN_SIGNIFICANCE if quality < _FINE_QUALITY else _MIN_SIGNIFICANCE_FINE
     if len(distinct) < _MIN_WINDOWS or significance < least:
         return None

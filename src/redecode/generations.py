@@ -57,8 +57,8 @@ def first_generation(image: JpegImage) -> FirstGeneration | None:
     quality, _ = estimation.nearest_quality(image.components[0].table)
     sample = image.crop(*(_middle(length, unit) for length, unit in zip((image.height, image.width), image.unit, strict=True)))
     luma = sample.components[0]
-    trace = estimation.find_trace(colour.to_uint8(luma.plane()), offset=(0, 0))
-    if trace is None or trace.quality > quality - MIN_GAP:
+    trace = estimation.find_trace(colour.to_uint8(luma.plane()), offset=(0, 0), best=quality - MIN_GAP)
+    if trace is None:
         return None
     luma_steps, chroma_steps = _nearest_steps(luma, trace)
     if _distance(luma, luma_steps) > MAX_DISTANCE:
