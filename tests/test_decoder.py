@@ -100,7 +100,6 @@ def test_tiled_equals_whole(photograph: np.ndarray, monkeypatch: pytest.MonkeyPa
         picture = jpeg.read(data)
     whole = restorer.decode(picture, layers=True)
     monkeypatch.setattr(decoder, "TILE", 128)
-    monkeypatch.setattr(decoder, "SINGLE", 0)
     tiled = restorer.decode(picture, layers=True)
     assert whole.image.shape == tiled.image.shape == (picture.height, picture.width, 3)[: tiled.image.ndim]
     # The last bits of float sums depend on the tiles' shapes; in int8 they decide which way some values are rounded.
@@ -117,7 +116,6 @@ def test_texture_is_left_out_where_the_mask_is_empty(photograph: np.ndarray, mon
     flat = np.full((photograph.shape[0], 256, 3), 128, np.uint8)
     data = jpeg.compress(np.hstack([np.tile(photograph, (1, 3, 1))[:, :256], flat, flat]), 10)
     monkeypatch.setattr(decoder, "TILE", 128)
-    monkeypatch.setattr(decoder, "SINGLE", 0)
     seen = []
 
     class Counting(Decoder):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import colour, dct, jpeg, projection, raster, tiling, weights
+from . import colour, dct, jpeg, overlap, projection, raster, tiling, weights
 from .errors import UnsupportedError
 from .estimation import nearest_quality
 from .fusion import fuse
@@ -26,7 +26,6 @@ from .generations import first_generation
 from .inference import DEVICES, Network
 from .jpeg import JpegImage
 from .mask import THRESHOLD, WINDOW, orientation_diversity, region_mask
-from .overlap import in_order
 from .raster import RasterImage
 from .tiling import Progress, Tile
 
@@ -35,10 +34,9 @@ Pixels = NDArray[np.uint8]
 Picture = JpegImage | RasterImage
 Source = str | os.PathLike[str] | bytes
 
-# Largest side of a tile's kept part; a picture of at most SINGLE pixels is one tile, which saves reading anything twice. Of several tiles
-# two are at work at a time, and these are what memory is bounded by.
+# Largest side of a tile's kept part, where there are several. A picture that is no larger than the tiles that are at work at the same time
+# is one tile: that takes no more memory, and nothing is computed twice.
 TILE = 768
-SINGLE = 1_200_000
 # What a pixel of the mask depends on: half the window, and a pixel for the gradients.
 _MASK_REACH = WINDOW // 2 + 1
 # Quality factors between which the networks' say fades from all to nothing. On held-out photographs L_B loses to the plain decode from 96
@@ -173,14 +171,14 @@ class Decoder:
             return Decoded(picture.pixels, nowhere, picture, picture.planes(), None, texture, project, changed=False)
         top, left = picture.origin
         size = top + picture.height, left + picture.width
-        largest = max(size) if math.prod(size) <= SINGLE else TILE
+        largest = max(size) if math.prod(size) <= overlap.WORKERS * TILE**2 else TILE
         plan = tiling.tiles(size, largest, self._halo(picture), picture.unit)
         canvas = _Canvas(picture)
 
         def work(tile: Tile) -> _Restored:
             return self._restore(picture, tile, texture, project, layers, threshold)
 
-        restored_tiles = map(work, plan) if self._threads == 1 or len(plan) == 1 else in_order(work, plan)
+        restored_tiles = map(work, plan) if self._threads == 1 or len(plan) == 1 else overlap.in_order(work, plan)
         for done, (tile, restored) in enumerate(zip(plan, restored_tiles, strict=True), 1):
             canvas.paste(tile, restored)
             if progress is not None:

@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # At work at the same time: one with the networks, one before or behind them.
-_WORKERS = 2
+WORKERS = 2
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], left: Event | None = None) -> Iterator[Result]:
@@ -27,11 +27,11 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], left: Event 
         left: set when the rest is left, for `work` to see that it is in vain.
     """
     ahead: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         try:
             for item in items:
                 ahead.append(pool.submit(work, item))
-                if len(ahead) > _WORKERS:
+                if len(ahead) > WORKERS:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
