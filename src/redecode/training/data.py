@@ -22,6 +22,8 @@ from ..errors import DependencyError
 # Every VALIDATION_STRIDE-th training image, in the order of the sorted names, is held out for validation.
 VALIDATION_STRIDE = 25
 COARSE_QUALITY = 20
+CALIBRATION_IMAGES = 48
+CALIBRATION_SIDE = 192
 
 
 @dataclass(frozen=True)
@@ -192,4 +194,25 @@ def validation_set(folder: Path, quality: int, subsampling: str | None, count: i
         top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
         crop = np.ascontiguousarray(image[top : top + side, left : left + side])
         samples.append(make_sample(crop if subsampling else colour.studio_luma(crop), quality, subsampling or "4:4:4"))
+    return samples
+
+
+def calibration_samples(folder: Path) -> list[Sample]:
+    """Crops of training photographs, one of each, over all qualities, to see which values a network's maps take.
+
+    Args:
+        folder: the training photographs.
+
+    Raises:
+        DependencyError: none of them is large enough.
+    """
+    generator = random.Random(0)
+    paths = list_images(folder, validation=False)
+    generator.shuffle(paths)
+    large = (image for image in map(load, paths) if min(image.shape[:2]) >= CALIBRATION_SIDE)
+    # Beyond quality 90 the networks have next to no say.
+    mix = DataConfig(patch=CALIBRATION_SIDE, quality_low=5, quality_high=90)
+    samples = [random_sample(image, CALIBRATION_SIDE, mix, generator) for image, _ in zip(large, range(CALIBRATION_IMAGES), strict=False)]
+    if not samples:
+        raise DependencyError(f"no photograph under {folder} has {CALIBRATION_SIDE} pixels on both sides")
     return samples

@@ -14,9 +14,11 @@ from torch.export import Dim
 from .. import weights
 from ..datasets import data_path
 from ..tiling import ALIGNMENT
-from .data import Sample
+from .data import Sample, calibration_samples
+from .dead import pruned
 from .loop import load_record, load_weights, make_network
-from .quantize import bare, calibration_samples, halved, quantized
+from .networks import residual_blocks
+from .quantize import bare, halved, quantized
 
 # In grey levels.
 HALO_TOLERANCE = 0.01
@@ -81,8 +83,10 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
     kind, config, state = load_weights(checkpoint)
     if name.rpartition("-")[2] != kind:
         raise ValueError(f"the checkpoint holds the {kind} network: its name must end in -{kind}")
-    network = make_network(kind, config)
-    network.load_state_dict(state)
+    trained = make_network(kind, config)
+    trained.load_state_dict(state)
+    samples = calibration_samples(data_path("train"))
+    network = pruned(trained, samples)
     sizes = {2: ALIGNMENT * Dim("rows", min=1), 3: ALIGNMENT * Dim("columns", min=1)}
     program = torch.onnx.export(
         _Planes(network).eval(),
@@ -95,7 +99,6 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
     )
     assert program is not None  # None comes from the exporter that is not asked for here
     model = bare(program.model_proto)
-    samples = list(calibration_samples(data_path("train")))
     models = {"float32": halved(model), "int8": quantized(model, samples)}
     folder = folder or Path(weights.__file__).parent
     digests = {}
@@ -108,6 +111,8 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
         "sha256": digests,
         "halo": halo(network, samples, config.receptive_field),
         "parameters": sum(p.numel() for p in network.parameters()),
+        # What is left of the residual blocks: config says what was trained.
+        "hidden_maps": [block.first.out_channels for block in residual_blocks(network)],
         **load_record(checkpoint),
         "licence": LICENCE,
     }

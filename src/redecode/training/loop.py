@@ -28,7 +28,8 @@ from torch.utils.data import DataLoader
 from ..datasets import data_path
 from ..errors import DependencyError
 from . import losses
-from .data import Crops, Sample, validation_set
+from .data import Crops, Sample, calibration_samples, validation_set
+from .dead import revive
 from .muon import Muon
 from .networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator, grown
 from .perceptual import LearnedDistance, Vgg, VggDistance, perceptual_distance
@@ -199,6 +200,7 @@ def _start_from(path: Path, network: EdgeCNN | TextureGenerator) -> None:
         network.start_from(edge_cnn)
     else:
         network.load_state_dict(grown(state, config.blocks, network.config))
+    revive(network, calibration_samples(data_path("train")))
 
 
 def _feature_networks(fabric: Fabric, texture: TextureLoss) -> tuple[Vgg, VggDistance | LearnedDistance]:

@@ -90,9 +90,10 @@ class TableBias(nn.Module):
         # log of the steps, about [-1, 1]: quality factors are a multiplicative scale on the tables.
         steps = torch.log(tables.flatten(1)) / 2.5 - 1
         batch, channels, height, width = features.shape
-        # Broadcast over the grid: a bias written out in full size would cost more than the first convolution.
-        grid = features.view(batch, channels, height // self.phase, self.phase, width // self.phase, self.phase)
-        biased: Tensor = grid + self.mlp(steps).view(batch, channels, 1, self.phase, 1, self.phase)
+        # Written out for one row of blocks and broadcast over the others: in full size it would cost more than the first convolution, and
+        # to broadcast along short rows as well costs as much.
+        row = self.mlp(steps).view(batch, channels, self.phase, self.phase).repeat(1, 1, 1, width // self.phase)
+        biased: Tensor = features.view(batch, channels, height // self.phase, self.phase * width) + row.view(batch, channels, 1, -1)
         return biased.view(batch, channels, height, width)
 
 
@@ -189,6 +190,11 @@ class TextureGenerator(nn.Module):
         own = {name: state[name] for name in self.state_dict()}
         own["merge.weight"] = own["merge.weight"][:, : self.config.channels]
         self.load_state_dict(own)
+
+
+def residual_blocks(network: EdgeCNN | TextureGenerator) -> list[ResidualBlock]:
+    """Those of a network's trunk, in order."""
+    return list(network.trunk.blocks)  # type: ignore[arg-type]
 
 
 class Discriminator(nn.Module):

@@ -7,9 +7,8 @@ Quantization is that of ONNX Runtime, in its QDQ form: weights per output channe
 from __future__ import annotations
 
 import logging
-import random
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,12 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from .data import DataConfig, Sample, list_images, load, random_sample
+from .data import Sample
 
 # Of initializers with so many values or more, the values are stored in 16 bits.
 _WORTH_HALVING = 256
 # Activations beyond this percentile are clipped: ranges that hold every outlier cost all the others too much (docs/experiments.md).
 PERCENTILE = 99.999
-CALIBRATION_IMAGES = 48
-CALIBRATION_SIDE = 192
-# Of what the network never sees, ranges need not be known.
-_MIX = DataConfig(patch=CALIBRATION_SIDE, quality_low=5, quality_high=90)
 
 
 def bare(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -59,16 +54,6 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     del result.graph.node[:]
     result.graph.node.extend(nodes)
     return result
-
-
-def calibration_samples(folder: Path) -> Iterator[Sample]:
-    """Crops of training photographs, one of each, over all qualities."""
-    generator = random.Random(0)
-    paths = list_images(folder, validation=False)
-    generator.shuffle(paths)
-    large = (image for image in map(load, paths) if min(image.shape[:2]) >= CALIBRATION_SIDE)
-    for image, _ in zip(large, range(CALIBRATION_IMAGES), strict=False):
-        yield random_sample(image, CALIBRATION_SIDE, _MIX, generator)
 
 
 def quantized(model: onnx.ModelProto, samples: Iterable[Sample]) -> onnx.ModelProto:

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from redecode.training import dead  # noqa: E402
+from redecode.training.networks import EdgeCNN, NetworkConfig, TextureGenerator  # noqa: E402
+
+CONFIG = NetworkConfig(channels=32, blocks=4)
+
+
+@pytest.fixture
+def samples() -> list[dict[str, torch.Tensor]]:
+    torch.manual_seed(0)
+    return [{"degraded": torch.rand(3, 64, 64) - 0.5, "tables": torch.full((2, 8, 8), 40.0)} for _ in range(3)]
+
+
+@pytest.fixture(params=[EdgeCNN, TextureGenerator])
+def network(request: pytest.FixtureRequest) -> torch.nn.Module:
+    """A network of which one block is dead, one half, one but for five maps, and one not at all."""
+    torch.manual_seed(1)
+    result = request.param(CONFIG)
+    for parameter in result.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    for block, maps in zip(result.trunk.blocks, (range(5, 32), range(32), range(0, 32, 2), ()), strict=True):
+        block.first.bias.data[list(maps)] = -100
+    return result
+
+
+def restore(network: torch.nn.Module, sample: dict[str, torch.Tensor]) -> torch.Tensor:
+    result = network(sample["degraded"][None], sample["tables"][None])
+    return result[0] if isinstance(result, tuple) else result
+
+
+def test_what_is_pruned_says_nothing(network: torch.nn.Module, samples: list[dict[str, torch.Tensor]]) -> None:
+    slim = dead.pruned(network, samples)
+    assert [block.first.out_channels for block in slim.trunk.blocks] == [16, 16, 32]
+    for sample in samples:
+        torch.testing.assert_close(restore(slim, sample), restore(network, sample), atol=1e-5, rtol=1e-5)
+
+
+def test_a_first_block_that_is_dead_stays(network: torch.nn.Module, samples: list[dict[str, torch.Tensor]]) -> None:
+    network.trunk.blocks[0].first.bias.data[:] = -100
+    slim = dead.pruned(network, samples)
+    assert [block.first.out_channels for block in slim.trunk.blocks] == [16, 16, 32]
+    torch.testing.assert_close(restore(slim, samples[0]), restore(network, samples[0]), atol=1e-5, rtol=1e-5)
+
+
+def test_maps_that_never_change_leave_their_mean(network: torch.nn.Module, samples: list[dict[str, torch.Tensor]]) -> None:
+    block = network.trunk.blocks[2]
+    block.first.weight.data[0::2] = 0
+    block.first.bias.data[0::2] = 0.5
+    slim = dead.pruned(network, samples)
+    assert slim.trunk.blocks[1].first.out_channels == 16
+    # But for the border, where the maps' surroundings are not their mean but zero.
+    inside = (..., slice(16, -16), slice(16, -16))
+    torch.testing.assert_close(restore(slim, samples[0])[inside], restore(network, samples[0])[inside], atol=1e-3, rtol=1e-3)
+
+
+def test_the_revived_give_the_same_and_learn(network: torch.nn.Module, samples: list[dict[str, torch.Tensor]]) -> None:
+    before = copy.deepcopy(network)
+    dead.revive(network, samples)
+    for sample in samples:
+        torch.testing.assert_close(restore(network, sample), restore(before, sample), atol=1e-5, rtol=1e-5)
+    restore(network, samples[0]).square().mean().backward()
+    for block in network.trunk.blocks:
+        assert (block.second.weight.grad.abs().sum((0, 2, 3)) > 0).float().mean() > 0.8
