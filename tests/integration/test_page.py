@@ -254,6 +254,27 @@ def test_reload_in_the_midst(page: Any, photo: Path, tmp_path: Path) -> None:
     assert saved(page, "#save")[1] == command(large, tmp_path / "a.png", "--texture", "0.3")
 
 
+def test_a_picture_that_was_compressed_twice(page: Any, tmp_path: Path) -> None:
+    twice = tmp_path / "twice.jpg"
+    with Image.open(io.BytesIO(detail(176, 120))) as image:
+        image.save(twice, quality=90)
+    page.set_input_files("#files", twice)
+    restored(page)
+    assert "10" in page.locator("#facts div", has_text="Compressed before").inner_text()
+    first = saved(page, "#save")[1]
+    page.check("#as-is")
+    page.wait_for_selector("#save:disabled")
+    restored(page)
+    assert page.is_checked("#as-is")
+    last = saved(page, "#save")[1]
+    assert (first, last) == (command(twice, tmp_path / "a.png"), command(twice, tmp_path / "b.png", "--as-is"))
+    assert first != last
+    page.reload()
+    ready(page)
+    restored(page)
+    assert page.is_checked("#as-is")
+
+
 def test_cancel(page: Any) -> None:
     page.set_input_files("#files", PARROTS)
     page.click("#cancel")

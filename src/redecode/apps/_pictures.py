@@ -21,6 +21,7 @@ from ..generations import first_generation
 from ..jpeg import JpegImage, Metadata
 from ..output import Encoding, encode, upright
 from ._jobs import Job
+from ._schemas import RestoreChoices
 from .inspecting import describe
 from .restoring import Options, encode_result
 
@@ -54,7 +55,7 @@ class Open:
     Attributes:
         id: names it, unguessably.
         folder: its own, for its layers.
-        preset: that it is restored with.
+        choices: how it is restored.
         job: the restoring.
         state: "waiting", "working", "done" or "failed".
         facts: about the file, once it has been read.
@@ -69,7 +70,7 @@ class Open:
 
     id: str
     folder: Path
-    preset: str
+    choices: RestoreChoices
     job: Job = field(default_factory=Job)
     state: str = "waiting"
     facts: dict[str, Any] | None = None
@@ -112,10 +113,10 @@ class Pictures:
         """Bytes on disk, of the pictures that are settled."""
         return sum(picture.stored for picture in self)
 
-    def add(self, preset: str) -> Open:
+    def add(self, choices: RestoreChoices) -> Open:
         """A new picture, with a folder."""
         name = secrets.token_urlsafe(_ID_BYTES)
-        picture = Open(name, self._folder / name, preset)
+        picture = Open(name, self._folder / name, choices)
         picture.folder.mkdir()
         self._open[name] = picture
         return picture

@@ -85,6 +85,8 @@ class PictureBody(BaseModel):
 
     id: str
     preset: str
+    force_quality: int | None = Field(description="As it was asked for.")
+    as_is: bool = Field(description="As it was asked for.")
     state: Literal["waiting", "working", "done", "failed"]
     tiles_done: int
     tiles_total: int = Field(description="0 while it is not known.")

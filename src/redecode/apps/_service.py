@@ -21,7 +21,6 @@ from . import _pictures
 from ._http import ProblemError, unless_gone
 from ._jobs import BusyError, CancelledError, Job, Lane, OverdueError
 from ._pictures import Open, Pictures
-from ._schemas import RestoreChoices
 from .restoring import Options
 
 Result = TypeVar("Result")
@@ -148,8 +147,9 @@ class Service:
             self._jobs.discard(job)
         return done
 
-    def start(self, picture: Open, data: bytes, choices: RestoreChoices, place: ExitStack) -> None:
+    def start(self, picture: Open, data: bytes, place: ExitStack) -> None:
         """Begin to restore a picture, and give its place back in the end."""
+        choices = picture.choices
         decoder = self.decoder(choices.preset)
         options = Options(force_quality=choices.force_quality, max_pixels=self.settings.max_pixels, as_is=choices.as_is)
 

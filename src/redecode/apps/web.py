@@ -134,8 +134,8 @@ async def open_picture(request: Request, service: Serviced, choices: Annotated[R
     with ExitStack() as held:
         held.enter_context(service.restoring.place())
         data = await body(request, service.settings.max_body)
-        picture = service.pictures.add(choices.preset)
-        service.start(picture, data, choices, held.pop_all())
+        picture = service.pictures.add(choices)
+        service.start(picture, data, held.pop_all())
     return _described(picture)
 
 
@@ -147,8 +147,8 @@ async def open_again(id: str, service: Serviced, choices: Annotated[RestoreChoic
     with ExitStack() as held:
         held.enter_context(service.restoring.place())
         data = await asyncio.to_thread(_read, old, "source")
-        picture = service.pictures.add(choices.preset)
-        service.start(picture, data, choices, held.pop_all())
+        picture = service.pictures.add(choices)
+        service.start(picture, data, held.pop_all())
     return _described(picture)
 
 
@@ -274,7 +274,7 @@ def _described(picture: Open) -> PictureBody:
     width, height = picture.size or (None, None)
     return PictureBody(
         id=picture.id,
-        preset=picture.preset,
+        **picture.choices.model_dump(),
         state=picture.state,  # type: ignore[arg-type]
         tiles_done=picture.job.done,
         tiles_total=picture.job.total,

@@ -245,7 +245,9 @@ function refreshCurrent() {
   }
   const done = item.status?.state === "done" && !item.refusal;
   $("texture").disabled = !done || !item.status.changed;
-  $("preset").disabled = !done;
+  $("preset").disabled = $("as-is").disabled = !done;
+  $("as-is-row").hidden = !item.status?.facts?.earlier_compression;
+  $("as-is").checked = Boolean(item.status?.as_is);
   refreshNotice(done ? item.status : null);
   refreshFacts(item);
   refreshFigures(item);
@@ -501,9 +503,10 @@ function listen() {
     upload();
   });
   $("preset").addEventListener("change", () => again(current, { preset: $("preset").value }));
+  $("as-is").addEventListener("change", () => again(current, { as_is: $("as-is").checked }));
   $("force").addEventListener("submit", (event) => {
     event.preventDefault();
-    again(current, { preset: $("preset").value, force_quality: $("force-quality").value });
+    again(current, { force_quality: $("force-quality").value });
   });
   $("zoom-in").addEventListener("click", () => viewer.zoomStep(true));
   $("zoom-out").addEventListener("click", () => viewer.zoomStep(false));
@@ -523,8 +526,12 @@ function toggle(button) {
   viewer.toggle(button.dataset.overlay, on);
 }
 
-/** Restore a picture in another way; the server still has its file. */
-const again = (item, query) => send(item, `pictures/${item.id}/again`, { method: "POST", query });
+/** Restore a picture in another way, and otherwise as before; the server still has its file. */
+function again(item, choices) {
+  Object.assign(item.status, choices);
+  const { preset, force_quality, as_is } = item.status;
+  send(item, `pictures/${item.id}/again`, { method: "POST", query: { preset, force_quality, as_is } });
+}
 
 async function offerPresets() {
   const { presets } = await askJson("presets");
