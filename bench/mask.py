@@ -30,7 +30,7 @@ THRESHOLDS = range(1, 9)
 WINDOWS = (3, 5, 7)
 # Sides of the windows over which a binary mask is averaged to a soft one.
 SOFT = (5, 9)
-AMOUNTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+AMOUNTS = (0.25, 0.5, 0.75)
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -72,12 +72,12 @@ def sweep(originals: Iterable[Pixels], decoder: Decoder, windows: Iterable[int])
             for threshold in THRESHOLDS:
                 measure(f"window {window}, T {threshold}, binary", region_mask(diversity, threshold))
             if window == WINDOW:
-                for soft in SOFT:
-                    for threshold in THRESHOLDS:
+                for threshold in THRESHOLDS:
+                    for amount in AMOUNTS:
+                        measure(f"window {window}, T {threshold}, texture {amount}", region_mask(diversity, threshold), amount)
+                    for soft in SOFT:
                         share = uniform_filter(region_mask(diversity, threshold).astype(np.float32), soft)
                         measure(f"window {window}, T {threshold}, soft {soft}", share)
-        for amount in AMOUNTS:
-            measure(f"window {WINDOW}, T {THRESHOLD}, texture {amount}", region_mask(orientation_diversity(base[0])), amount)
     columns = ("psnr", "lpips", "covers")
     return [{"mask": name, **dict(zip(columns, np.mean(v, 0).round(4).tolist(), strict=True))} for name, v in found.items()]
 
@@ -92,14 +92,15 @@ def draw(measured: dict[str, Any]) -> None:
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2))
     for axis, name in zip(axes, ("held-out", "LIVE1"), strict=True):
         rows = {row["mask"]: row for row in measured[name]}
-        kinds = {"binary": "o-", **{f"soft {soft}": "--" for soft in SOFT}}
-        span = f"T {THRESHOLDS[0]} … {THRESHOLDS[-1]}"
-        curves: dict[str, tuple[Iterable[float], str, str]] = {
-            f"{span}, {kind}": (THRESHOLDS, f"window {WINDOW}, T {{}}, {kind}", style) for kind, style in kinds.items()
-        }
-        curves[f"texture 0 … 1, T {THRESHOLD}"] = (AMOUNTS, f"window {WINDOW}, T {THRESHOLD}, texture {{}}", "x:")
-        for label, (values, pattern, style) in curves.items():
-            points = [rows[pattern.format(value)] for value in values]
+        curves: list[tuple[str, list[dict[str, float]], str]] = []
+        for kind, style in {"binary": "o-", **{f"soft {soft}": "--" for soft in SOFT}}.items():
+            points = [rows[f"window {WINDOW}, T {threshold}, {kind}"] for threshold in THRESHOLDS]
+            curves.append((f"T {THRESHOLDS[0]} … {THRESHOLDS[-1]}, {kind}", points, style))
+        for threshold in sorted({THRESHOLDS[0], THRESHOLD, PAPER_THRESHOLD}):
+            mask = f"window {WINDOW}, T {threshold}"
+            points = [rows["L_B"], *(rows[f"{mask}, texture {amount}"] for amount in AMOUNTS), rows[f"{mask}, binary"]]
+            curves.append((f"texture 0 … 1, T {threshold}", points, "x:"))
+        for label, points, style in curves:
             axis.plot([p["psnr"] for p in points], [p["lpips"] for p in points], style, label=label, markersize=4)
         for threshold in (THRESHOLD, PAPER_THRESHOLD):
             point = rows[f"window {WINDOW}, T {threshold}, binary"]

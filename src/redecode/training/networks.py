@@ -110,12 +110,27 @@ class Trunk(nn.Module):
 
     def forward(self, planes: Tensor, tables: Tensor) -> Tensor:
         """Returns [B, channels, height / unshuffle, width / unshuffle]."""
-        features: Tensor = self.stem(F.pixel_unshuffle(planes, self.unshuffle))
+        r = self.unshuffle
+        features = F.conv2d(planes, _unfolded(self.stem.weight, r), self.stem.bias, stride=r, padding=r)
         if self.bias is not None:
             features = self.bias(features, tables)
         features = F.relu(features)
         correction: Tensor = self.last(self.blocks(features))
         return features + correction
+
+
+def _unfolded(weight: Tensor, r: int) -> Tensor:
+    """What does to the picture, in steps of r, as a 3×3 kernel does to its pixel-unshuffle: the same products without moving pixels.
+
+    Args:
+        weight: [outputs, inputs · r², 3, 3].
+        r: of the pixel-unshuffle.
+
+    Returns:
+        [outputs, inputs, 3 r, 3 r].
+    """
+    outputs, inputs = weight.shape[0], weight.shape[1] // r**2
+    return weight.reshape(outputs, inputs, r, r, 3, 3).permute(0, 1, 4, 2, 5, 3).reshape(outputs, inputs, 3 * r, 3 * r)
 
 
 def grown(state: dict[str, Tensor], blocks: int, into: NetworkConfig) -> dict[str, Tensor]:
