@@ -73,6 +73,10 @@ def test_texture_amount(restorer: Decoder, photograph: np.ndarray) -> None:
     full = restorer.decode(data, texture=1, project=False, layers=True)
     assert none.texture is None
     np.testing.assert_array_equal(none.image, none.base)
+    np.testing.assert_array_equal(none.mask, full.mask)
+    bare = restorer.decode(data, texture=0)
+    assert not bare.mask.any()
+    np.testing.assert_array_equal(bare.image, none.image)
     outside = ~full.mask
     np.testing.assert_array_equal(full.image[outside], full.base[outside])
     assert full.texture is not None

@@ -53,7 +53,7 @@ class Decoded:
 
     Attributes:
         image: the result.
-        mask: bool [H, W], where texture may replace fidelity.
+        mask: bool [H, W], where texture may replace fidelity; nowhere where the amount is 0 and the layers were not asked for.
         picture: the file as read, with its metadata.
         base_planes: the fidelity layer L_B as the network gives it, float32 [components, H, W], planes 0 … 255; None where the layers
             were not asked for.
@@ -209,7 +209,7 @@ class Decoder:
         around = picture.crop((rows.start, rows.stop), (columns.start, columns.stop))
         base = self.base_layer(around)
         kept = rows.kept(around.origin[0]), columns.kept(around.origin[1])
-        mask = _mask(base, around, kept, threshold)
+        mask = _mask(base, around, kept, threshold) if texture or layers else np.zeros_like(base[0], bool)[kept]
         # Where the mask is empty, texture changes nothing.
         layer = self.texture_layer(around, base)[:, kept[0], kept[1]] if texture and (layers or mask.any()) else None
         base = base[:, kept[0], kept[1]]

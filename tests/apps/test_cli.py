@@ -514,6 +514,9 @@ def test_restores_end_to_end(photo: Path) -> None:
     again = command(photo, "--threads", 1)
     assert again.returncode == 2
     assert b"--overwrite" in again.stderr
+    mask = photo.with_name("mask.png")
+    assert command(photo, "--threads", 1, "--layer", "mask", "-o", mask).returncode == 0
+    assert set(np.unique(opened(mask))) == {0, 255}
 
 
 @posix

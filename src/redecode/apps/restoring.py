@@ -132,7 +132,7 @@ def restore(decoder: Decoder, data: bytes, options: Options, progress: Progress 
     picture = read(data, options.max_pixels, options.force_quality, options.as_is)
     # Only two of the layers depend on the texture network, and only one of them on the dial.
     amount = {"fused": options.texture, "texture": 1.0}.get(options.layer, 0.0)
-    layers = options.depth == 16 or options.layer in ("base", "texture")
+    layers = options.depth == 16 or options.layer != "fused"
     decoded = decoder.decode(picture, amount, options.projection, progress, layers, options.threshold)
     return Restored(encode_result(decoded, options), decoded, time.monotonic() - began)
 
