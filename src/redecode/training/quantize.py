@@ -56,22 +56,63 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def quantized(model: onnx.ModelProto, samples: Iterable[Sample]) -> onnx.ModelProto:
+def with_maps_last(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The network with its skips in the layout of 8-bit convolutions: pixel by pixel, with all maps of each.
+
+    ONNX Runtime transposes what enters and leaves these convolutions. Where the skips are in that layout as well, it finds that nothing is
+    left to transpose. They add flat arrays: through sums of images it would move the transpositions back to where they were.
+
+    Args:
+        model: float32; its skips are the additions to what a convolution gives.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    convolved = {node.output[0] for node in result.graph.node if node.op_type == "Conv"}
+    flat: dict[str, str] = {}
+    nodes = []
+    for node in result.graph.node:
+        if node.op_type != "Add" or convolved.isdisjoint(node.input):
+            nodes.append(node)
+            continue
+        for name in node.input:
+            if name not in flat:
+                nodes.append(helper.make_node("Transpose", [name], [f"{name}.last"], perm=(0, 2, 3, 1)))
+                if not flat:
+                    nodes.append(helper.make_node("Shape", [f"{name}.last"], ["skips.shape"]))
+                flat[name] = f"{name}.flat"
+                nodes.append(helper.make_node("Reshape", [f"{name}.last", "skips.flat"], [flat[name]]))
+        total = node.output[0]
+        nodes.append(helper.make_node("Add", [flat[name] for name in node.input], [f"{total}.flat"], f"{node.name}.flat"))
+        nodes.append(helper.make_node("Reshape", [f"{total}.flat", "skips.shape"], [f"{total}.last"]))
+        nodes.append(helper.make_node("Transpose", [f"{total}.last"], [total], perm=(0, 3, 1, 2)))
+        flat[total] = f"{total}.flat"
+    result.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "skips.flat"))
+    del result.graph.node[:]
+    result.graph.node.extend(nodes)
+    return result
+
+
+def quantized(model: onnx.ModelProto, samples: Iterable[Sample], exact_skips: bool = False) -> onnx.ModelProto:
     """The network in int8.
 
-    All convolutions but the first and the last. With a ReLU behind them they give its range alone: without "Relu" in the list, values on
-    the way to it would be rounded to a range half of which it cuts off, and be rounded again. Additions follow the convolutions that they
-    feed; in the list, the last one, to the picture itself, would be rounded to 8 bits as well.
+    All convolutions but the first and the last. With a ReLU behind them convolutions give its range alone: without "Relu"
+    in the list, values on the way to it would be rounded to a range half of which it cuts off, and be rounded again.
 
     Args:
         model: as exported.
         samples: to find the activations' ranges with.
+        exact_skips: sum the skips in 32 bits, so that what the blocks add is rounded once each and not again with every block behind it.
     """
     with tempfile.TemporaryDirectory(prefix="redecode-") as folder:
         plain, prepared, small = (Path(folder, name) for name in ("plain.onnx", "prepared.onnx", "small.onnx"))
         onnx.save(model, plain)
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-        convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
+        folded = with_maps_last(onnx.load(prepared))
+        onnx.save(folded, prepared)
+        convolutions = [node.name for node in folded.graph.node if node.op_type == "Conv"]
+        additions = [node.name for node in folded.graph.node if node.op_type == "Add" and not node.output[0].endswith(".flat")]
+        # Transpose and Reshape pass on what is rounded already.
+        skips = [] if exact_skips else ["Add", "Transpose", "Reshape"]
         logger = logging.getLogger()
         level = logger.level
         logger.setLevel(logging.ERROR)  # It warns of every bias that shares a scale.
@@ -81,8 +122,8 @@ def quantized(model: onnx.ModelProto, samples: Iterable[Sample]) -> onnx.ModelPr
                 small,
                 _Reader(samples),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["Conv", "Relu"],
-                nodes_to_exclude=[convolutions[0], convolutions[-1]],
+                op_types_to_quantize=["Conv", "Relu", *skips],
+                nodes_to_exclude=[convolutions[0], convolutions[-1], *additions],
                 per_channel=True,
                 reduce_range=True,
                 activation_type=QuantType.QUInt8,
