@@ -24,12 +24,14 @@ def to_rgb(planes: Float32) -> Float32:
         float32 [H, W, 3], or [H, W] for gray.
     """
     if len(planes) == 1:
-        luma: Float32 = planes[0]
-        return luma
-    centred = planes.copy()
-    centred[1:] -= 128
-    rgb: Float32 = np.tensordot(YCBCR_TO_RGB, centred, 1)
-    return np.ascontiguousarray(rgb.transpose(1, 2, 0))
+        gray: Float32 = planes[0]
+        return gray
+    luma, blue, red = planes[0], planes[1] - np.float32(128), planes[2] - np.float32(128)
+    rgb = np.empty((*luma.shape, 3), np.float32)
+    np.add(luma, YCBCR_TO_RGB[0, 2] * red, out=rgb[..., 0])
+    np.add(luma, YCBCR_TO_RGB[1, 1] * blue + YCBCR_TO_RGB[1, 2] * red, out=rgb[..., 1])
+    np.add(luma, YCBCR_TO_RGB[2, 1] * blue, out=rgb[..., 2])
+    return rgb
 
 
 def to_planes(image: NDArray[np.floating] | NDArray[np.uint8]) -> Float32:
@@ -41,12 +43,14 @@ def to_planes(image: NDArray[np.floating] | NDArray[np.uint8]) -> Float32:
     Returns:
         float32 [3, H, W] or [1, H, W], 0 … 255.
     """
-    pixels = np.asarray(image, dtype=np.float32)
-    if pixels.ndim == 2:
-        return pixels[None]
-    planes = np.tensordot(RGB_TO_YCBCR, pixels, (1, 2))
+    if image.ndim == 2:
+        return np.asarray(image, dtype=np.float32)[None]
+    channels = np.moveaxis(image, 2, 0).astype(np.float32, order="C")
+    planes = np.empty_like(channels)
+    # Row by row: a single product of the whole would go to threads of its own, see redecode.dct.
+    np.matmul(RGB_TO_YCBCR, channels.swapaxes(0, 1), out=planes.swapaxes(0, 1))
     planes[1:] += 128
-    return np.ascontiguousarray(planes)
+    return planes
 
 
 def into_gamut(planes: Float32) -> Float32:

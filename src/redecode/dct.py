@@ -20,6 +20,9 @@ def _basis() -> Float32:
 
 
 _BASIS = _basis()
+# Blocks in one matrix product. More would go to threads of BLAS's own, which wait busily between products and take the cores from the
+# networks: a fifth of the time of several pictures.
+_TOGETHER = 64
 
 
 def forward(blocks: NDArray[np.floating]) -> Float32:
@@ -31,8 +34,7 @@ def forward(blocks: NDArray[np.floating]) -> Float32:
     Returns:
         float32 [..., 8, 8]; entry [0, 0] is 8 times the block's mean.
     """
-    flat = np.ascontiguousarray(blocks, dtype=np.float32).reshape(-1, BLOCK * BLOCK)
-    return (flat @ _BASIS.T).reshape(blocks.shape)
+    return _transformed(blocks, _BASIS.T)
 
 
 def inverse(coefficients: NDArray[np.floating]) -> Float32:
@@ -44,8 +46,17 @@ def inverse(coefficients: NDArray[np.floating]) -> Float32:
     Returns:
         float32 [..., 8, 8], neither rounded nor clipped.
     """
-    flat = np.ascontiguousarray(coefficients, dtype=np.float32).reshape(-1, BLOCK * BLOCK)
-    return (flat @ _BASIS).reshape(coefficients.shape)
+    return _transformed(coefficients, _BASIS)
+
+
+def _transformed(blocks: NDArray[np.floating], matrix: Float32) -> Float32:
+    flat = np.ascontiguousarray(blocks, dtype=np.float32).reshape(-1, BLOCK * BLOCK)
+    result = np.empty_like(flat)
+    whole = len(flat) - len(flat) % _TOGETHER
+    batches = (-1, _TOGETHER, BLOCK * BLOCK)
+    np.matmul(flat[:whole].reshape(batches), matrix, out=result[:whole].reshape(batches))
+    np.matmul(flat[whole:], matrix, out=result[whole:])
+    return result.reshape(blocks.shape)
 
 
 def to_blocks(plane: NDArray[np.floating]) -> Float32:
