@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import copy
-
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -9,7 +7,7 @@ torch = pytest.importorskip("torch")
 from redecode.training import dead  # noqa: E402
 from redecode.training.networks import EdgeCNN, NetworkConfig, TextureGenerator  # noqa: E402
 
-CONFIG = NetworkConfig(channels=32, blocks=4)
+CONFIG = NetworkConfig(channels=32, hidden=(32,) * 4)
 
 
 @pytest.fixture
@@ -58,13 +56,3 @@ def test_maps_that_never_change_leave_their_mean(network: torch.nn.Module, sampl
     # But for the border, where the maps' surroundings are not their mean but zero.
     inside = (..., slice(16, -16), slice(16, -16))
     torch.testing.assert_close(restore(slim, samples[0])[inside], restore(network, samples[0])[inside], atol=1e-3, rtol=1e-3)
-
-
-def test_the_revived_give_the_same_and_learn(network: torch.nn.Module, samples: list[dict[str, torch.Tensor]]) -> None:
-    before = copy.deepcopy(network)
-    dead.revive(network, samples)
-    for sample in samples:
-        torch.testing.assert_close(restore(network, sample), restore(before, sample), atol=1e-5, rtol=1e-5)
-    restore(network, samples[0]).square().mean().backward()
-    for block in network.trunk.blocks:
-        assert (block.second.weight.grad.abs().sum((0, 2, 3)) > 0).float().mean() > 0.8

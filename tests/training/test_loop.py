@@ -25,7 +25,7 @@ from redecode.training import data, loop, losses, muon, perceptual, recipe  # no
 from redecode.training.export import export  # noqa: E402
 from redecode.training.networks import EdgeCNN, NetworkConfig  # noqa: E402
 
-NETWORK = "[network]\nchannels = 8\nblocks = 1\n"
+NETWORK = "[network]\nchannels = 8\nhidden = [8]\n"
 DATA = "[data]\npatch = 32\nbatch = 2\nlate_share = 0.5\nlate_patch = 48\nlate_batch = 1\n"
 
 
@@ -68,7 +68,7 @@ def test_edge_trains_resumes_and_exports(photographs: Path, tmp_path: Path) -> N
     assert record["training"]["steps"] == 9
     assert record["recipe"]["schedule"]["muon"] == 0.01
     exported = json.loads(export(output / loop.WEIGHTS, "tiny-edge", tmp_path).read_text())
-    assert 0 <= exported["halo"] <= NetworkConfig(channels=8, blocks=1).receptive_field
+    assert 0 <= exported["halo"] <= NetworkConfig(channels=8, hidden=(8,)).receptive_field
     name, config, state = loop.load_weights(output / loop.WEIGHTS)
     assert name == "edge"
     network = EdgeCNN(config)
@@ -164,7 +164,7 @@ def test_a_batch_can_be_overfitted(photograph: np.ndarray) -> None:
     torch.manual_seed(0)
     sample = data.make_sample(np.ascontiguousarray(photograph[:64, :64]), 10, "4:2:0")
     planes, original, tables = (sample[k][None] for k in ("degraded", "original", "tables"))
-    network = EdgeCNN(NetworkConfig(channels=16, blocks=2))
+    network = EdgeCNN(NetworkConfig(channels=16, hidden=(16, 16)))
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     start = losses.mse(planes, original).item()
     for _ in range(60):
@@ -217,7 +217,8 @@ def test_two_processes_train_like_one(photographs: Path, tmp_path: Path, network
     curves, weights = [], []
     for devices in (1, 2):
         output = tmp_path / str(devices)
-        command = [sys.executable, "-m", "redecode", "train", network, "--recipe", path, "--output", output, "--devices", str(devices)]
+        run = ["train", network, "--recipe", path, "--output", output, "--devices", str(devices), "--float32"]
+        command = [sys.executable, "-m", "redecode", *run]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(command, env=environment, capture_output=True, timeout=300)
         assert done.returncode == 0, done.stderr.decode()

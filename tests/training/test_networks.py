@@ -4,9 +4,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from redecode.training.networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator, grown  # noqa: E402
+from redecode.training.networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator, take_over  # noqa: E402
 
-SMALL = NetworkConfig(channels=8, blocks=2)
+SMALL = NetworkConfig(channels=8, hidden=(8, 8))
 
 
 def inputs(height: int = 32, width: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,7 +21,7 @@ def randomize(network: torch.nn.Module) -> None:
         torch.nn.init.normal_(parameter, std=0.1)
 
 
-@pytest.mark.parametrize("config", [SMALL, NetworkConfig(channels=8, blocks=1, unshuffle=1, conditioned=False)])
+@pytest.mark.parametrize("config", [SMALL, NetworkConfig(channels=8, hidden=(8,), unshuffle=1, conditioned=False)])
 def test_shapes(config: NetworkConfig) -> None:
     planes, tables = inputs()
     restored, edge = EdgeCNN(config)(planes, tables)
@@ -36,14 +36,24 @@ def test_training_begins_at_the_plain_decode() -> None:
     assert torch.equal(EdgeCNN(SMALL)(planes, tables)[0], planes)
 
 
-def test_growing_changes_nothing() -> None:
-    shallow, deep = EdgeCNN(SMALL), EdgeCNN(NetworkConfig(channels=8, blocks=6))
-    randomize(shallow)
-    deep.load_state_dict(grown(shallow.state_dict(), SMALL.blocks, deep.config))
+@pytest.mark.parametrize("kind", [EdgeCNN, TextureGenerator])
+def test_a_larger_network_takes_over_and_learns(kind: type[EdgeCNN] | type[TextureGenerator]) -> None:
+    small, large = kind(SMALL), kind(NetworkConfig(channels=8, hidden=(8, 12, 6)))
+    randomize(small)
+    take_over(large, small)
     planes, tables = inputs()
-    torch.testing.assert_close(deep(planes, tables)[0], shallow(planes, tables)[0])
+    results = [network(planes, tables) for network in (small, large)]
+    one, other = (result[0] if isinstance(result, tuple) else result for result in results)
+    torch.testing.assert_close(one, other)
+    other.square().mean().backward()
+    for block, new in zip(large.trunk.blocks, (range(0), range(8, 12), range(6)), strict=True):
+        assert (block.second.weight.grad[:, list(new)].abs().sum((0, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("hidden", [(8,), (8, 6)])
+def test_a_smaller_network_cannot_take_over(hidden: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="blocks"):
-        grown(shallow.state_dict(), SMALL.blocks, NetworkConfig(channels=8, blocks=5))
+        take_over(EdgeCNN(NetworkConfig(channels=8, hidden=hidden)), EdgeCNN(SMALL))
 
 
 def test_batch_invariance() -> None:

@@ -1,7 +1,7 @@
 """Dead ReLUs: hidden maps of the residual blocks that say nothing, whatever the picture, and cost time all the same.
 
-Most of them die in a network's first minutes, at high learning rates, and then no gradient reaches them. Before more training they are
-drawn anew; what is shipped is without them.
+Most of them die in a network's first minutes, at high learning rates, and then no gradient reaches them. What is shipped is without them,
+and so is what more training starts from.
 """
 
 from __future__ import annotations
@@ -55,23 +55,6 @@ def activity(network: Network, samples: Iterable[Sample]) -> list[tuple[Tensor, 
         deviation = (square - mean.square()).clamp_min(0).sqrt()
         result.append((mean, deviation * block.second.weight.square().sum((0, 2, 3)).sqrt()))
     return result
-
-
-@torch.no_grad()
-def revive(network: Network, samples: Iterable[Sample]) -> None:
-    """Draw the dead maps anew, in place, with no say at first: the network gives what it gave.
-
-    Args:
-        network: trained.
-        samples: as :func:`activity`.
-    """
-    for block, (mean, says) in zip(residual_blocks(network), activity(network, samples), strict=True):
-        dead = says <= SILENT
-        fresh = ResidualBlock(network.config.channels).to(mean.device)
-        _settle(block, mean, dead)
-        block.first.weight[dead] = fresh.first.weight[dead]
-        _bias(block.first)[dead] = 0
-        block.second.weight[:, dead] = 0
 
 
 @torch.no_grad()

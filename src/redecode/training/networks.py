@@ -24,7 +24,7 @@ class NetworkConfig:
 
     Attributes:
         channels: feature maps per convolution.
-        blocks: residual blocks of two 3×3 convolutions.
+        hidden: for each residual block, the maps between its two 3×3 convolutions.
         unshuffle: the trunk works at 1/unshuffle of the resolution, behind a pixel-unshuffle.
         conditioned: whether the quantization tables steer the network.
 
@@ -33,7 +33,7 @@ class NetworkConfig:
     """
 
     channels: int = 48
-    blocks: int = 8
+    hidden: tuple[int, ...] = (48,) * 8
     unshuffle: int = 2
     conditioned: bool = True
 
@@ -42,7 +42,7 @@ class NetworkConfig:
         """Its radius: pixels around another that its result may depend on, for both networks."""
         # Stem, two per block, the trunk's last, the edge branch, the merge and the output. Each reaches one cell of the trunk's grid, and a
         # pixel's own cell reaches up to unshuffle - 1 pixels beyond it.
-        convolutions = 2 * self.blocks + 5
+        convolutions = 2 * len(self.hidden) + 5
         return convolutions * self.unshuffle + self.unshuffle - 1
 
 
@@ -62,10 +62,10 @@ def zero_conv(inputs: int, outputs: int) -> nn.Conv2d:
 class ResidualBlock(nn.Module):
     """conv, ReLU, conv, skip."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.first = conv(channels, channels)
-        self.second = conv(channels, channels)
+        self.first = conv(channels, hidden)
+        self.second = conv(hidden, channels)
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, channels, h, w] to the same."""
@@ -105,7 +105,7 @@ class Trunk(nn.Module):
         self.unshuffle = config.unshuffle
         self.stem = conv(COLOURS * config.unshuffle**2, config.channels)
         self.bias = TableBias(config.channels, config.unshuffle) if config.conditioned else None
-        self.blocks = nn.Sequential(*(ResidualBlock(config.channels) for _ in range(config.blocks)))
+        self.blocks = nn.Sequential(*(ResidualBlock(config.channels, hidden) for hidden in config.hidden))
         self.last = conv(config.channels, config.channels)
 
     def forward(self, planes: Tensor, tables: Tensor) -> Tensor:
@@ -131,32 +131,6 @@ def _unfolded(weight: Tensor, r: int) -> Tensor:
     """
     outputs, inputs = weight.shape[0], weight.shape[1] // r**2
     return weight.reshape(outputs, inputs, r, r, 3, 3).permute(0, 1, 4, 2, 5, 3).reshape(outputs, inputs, 3 * r, 3 * r)
-
-
-def grown(state: dict[str, Tensor], blocks: int, into: NetworkConfig) -> dict[str, Tensor]:
-    """The weights of a deeper network that gives what one of fewer residual blocks gives.
-
-    Its additional blocks stand between the others, and begin with a zero correction.
-
-    Args:
-        state: of the network to start from.
-        blocks: how many it has.
-        into: the deeper network's config; its blocks are a multiple of the others, and all else is the same.
-
-    Raises:
-        ValueError: they are not.
-    """
-    if into.blocks % blocks:
-        raise ValueError(f"{blocks} blocks cannot be spread over {into.blocks}")
-    stride = into.blocks // blocks
-    prefix = "trunk.blocks."
-    result = {name: value for name, value in state.items() if not name.startswith(prefix)}
-    for number in range(into.blocks):
-        for name, fresh in ResidualBlock(into.channels).state_dict().items():
-            begin = torch.zeros_like(fresh) if name.startswith("second") else fresh
-            old = state.get(f"{prefix}{number // stride}.{name}") if number % stride == 0 else None
-            result[f"{prefix}{number}.{name}"] = begin if old is None else old
-    return result
 
 
 class EdgeCNN(nn.Module):
@@ -210,6 +184,35 @@ class TextureGenerator(nn.Module):
 def residual_blocks(network: EdgeCNN | TextureGenerator) -> list[ResidualBlock]:
     """Those of a network's trunk, in order."""
     return list(network.trunk.blocks)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def take_over(network: EdgeCNN | TextureGenerator, trained: EdgeCNN | TextureGenerator) -> None:
+    """Start from a trained network of the same kind and the same maps outside its blocks: gives what that one gives.
+
+    Hidden maps and blocks that the trained one lacks have no say at first; such blocks are the last ones.
+
+    Args:
+        network: to start, with fresh weights.
+        trained: to start from, with no more blocks, and in none of them more hidden maps.
+
+    Raises:
+        ValueError: it has.
+    """
+    blocks, old_blocks = residual_blocks(network), residual_blocks(trained)
+    sizes, old_sizes = [[block.first.out_channels for block in part] for part in (blocks, old_blocks)]
+    if len(old_sizes) > len(sizes) or any(old > new for old, new in zip(old_sizes, sizes, strict=False)):
+        raise ValueError(f"blocks of {sizes} maps cannot take over blocks of {old_sizes}")
+    others = {name: value for name, value in trained.state_dict().items() if not name.startswith("trunk.blocks.")}
+    network.load_state_dict(others, strict=False)
+    for block in blocks:
+        nn.init.zeros_(block.second.weight)
+        nn.init.zeros_(block.second.bias)  # type: ignore[arg-type]
+    for block, old, size in zip(blocks, old_blocks, old_sizes, strict=False):
+        block.first.weight[:size] = old.first.weight
+        block.first.bias[:size] = old.first.bias  # type: ignore[index]
+        block.second.weight[:, :size] = old.second.weight
+        block.second.load_state_dict({"weight": block.second.weight, "bias": old.second.bias})
 
 
 class Discriminator(nn.Module):

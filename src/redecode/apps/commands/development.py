@@ -40,13 +40,14 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the output folder.")] = False,
     devices: Annotated[int, typer.Option(min=1, help="Processes on each machine, each with a GPU where there are any.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    float32: Annotated[bool, typer.Option("--float32", help="Compute in 32 bits even where bfloat16 is faster.")] = False,
 ) -> None:
     """Train a network by its recipe (needs the extra `train`)."""
     with reported(), extra("train"):
         from ...training import loop
 
         with _training_progress() as report:
-            loop.train(network.value, recipe, output or Path("runs", recipe.stem), max_time, resume, report, devices, nodes)
+            loop.train(network.value, recipe, output or Path("runs", recipe.stem), max_time, resume, report, devices, nodes, float32)
 
 
 def export(
