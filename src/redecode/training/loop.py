@@ -404,7 +404,9 @@ def _save(output: Path, name: NetworkName, plan: Recipe, recipe: Path, state: St
 
 def _precision(float32: bool) -> Literal["bf16-mixed", "32-true"]:
     # On processors without instructions for it bfloat16 is slower; on those with them a step takes half the time.
-    fast = torch.cuda.is_available() or getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16", False)
+    # Earlier releases of torch do not tell.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    fast = torch.cuda.is_available() or capabilities.get("avx512_bf16", False)
     return "bf16-mixed" if fast and not float32 else "32-true"
 
 

@@ -208,11 +208,10 @@ def take_over(network: EdgeCNN | TextureGenerator, trained: EdgeCNN | TextureGen
     for block in blocks:
         nn.init.zeros_(block.second.weight)
         nn.init.zeros_(block.second.bias)  # type: ignore[arg-type]
-    for block, old, size in zip(blocks, old_blocks, old_sizes, strict=False):
-        block.first.weight[:size] = old.first.weight
-        block.first.bias[:size] = old.first.bias  # type: ignore[index]
-        block.second.weight[:, :size] = old.second.weight
-        block.second.load_state_dict({"weight": block.second.weight, "bias": old.second.bias})
+    for block, old in zip(blocks, old_blocks, strict=False):
+        own = block.state_dict()
+        for name, value in old.state_dict().items():
+            own[name][tuple(slice(side) for side in value.shape)] = value
 
 
 class Discriminator(nn.Module):
