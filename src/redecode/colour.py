@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Float32 = NDArray[np.float32]
 
@@ -27,11 +28,12 @@ def to_rgb(planes: Float32) -> Float32:
         gray: Float32 = planes[0]
         return gray
     luma, blue, red = planes[0], planes[1] - np.float32(128), planes[2] - np.float32(128)
-    rgb = np.empty((*luma.shape, 3), np.float32)
-    np.add(luma, YCBCR_TO_RGB[0, 2] * red, out=rgb[..., 0])
-    np.add(luma, YCBCR_TO_RGB[1, 1] * blue + YCBCR_TO_RGB[1, 2] * red, out=rgb[..., 1])
-    np.add(luma, YCBCR_TO_RGB[2, 1] * blue, out=rgb[..., 2])
-    return rgb
+    # Channel by channel in memory: it is once that they are interleaved, as bytes.
+    channels = np.empty_like(planes)
+    np.add(luma, YCBCR_TO_RGB[0, 2] * red, out=channels[0])
+    np.add(luma, YCBCR_TO_RGB[1, 1] * blue + YCBCR_TO_RGB[1, 2] * red, out=channels[1])
+    np.add(luma, YCBCR_TO_RGB[2, 1] * blue, out=channels[2])
+    return np.moveaxis(channels, 0, 2)
 
 
 def to_planes(image: NDArray[np.floating] | NDArray[np.uint8]) -> Float32:
@@ -51,6 +53,18 @@ def to_planes(image: NDArray[np.floating] | NDArray[np.uint8]) -> Float32:
     np.matmul(RGB_TO_YCBCR, channels.swapaxes(0, 1), out=planes.swapaxes(0, 1))
     planes[1:] += 128
     return planes
+
+
+def to_luma(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The luma that an encoder makes of 8-bit pixels, to the bit as libjpeg does.
+
+    Args:
+        image: [H, W, 3] RGB or [H, W].
+
+    Returns:
+        uint8 [H, W].
+    """
+    return image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))
 
 
 def into_gamut(planes: Float32) -> Float32:
@@ -78,8 +92,10 @@ def into_gamut(planes: Float32) -> Float32:
 
 def to_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Round to the nearest integer and clip to 0 … 255; any shape."""
-    rounded: NDArray[np.uint8] = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    return rounded
+    rounded = np.rint(image)
+    np.clip(rounded, 0, 255, out=rounded)
+    result: NDArray[np.uint8] = rounded.astype(np.uint8, order="C")
+    return result
 
 
 def studio_luma(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

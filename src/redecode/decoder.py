@@ -175,12 +175,16 @@ class Decoder:
         plan = tiling.tiles(size, largest, self._halo(picture), picture.unit)
         canvas = _Canvas(picture)
 
-        def work(tile: Tile) -> _Restored:
-            return self._restore(picture, tile, texture, project, layers, threshold)
+        # Several tiles overlap with each other, a single one with itself: in bands, where it is not the network's turn.
+        bands = 1 if self._threads == 1 or len(plan) > 1 else overlap.WORKERS
+
+        def work(tile: Tile) -> list[tuple[Tile, _Restored]]:
+            return self._restore(picture, tile, texture, project, layers, threshold, bands)
 
         restored_tiles = map(work, plan) if self._threads == 1 or len(plan) == 1 else overlap.in_order(work, plan)
-        for done, (tile, restored) in enumerate(zip(plan, restored_tiles, strict=True), 1):
-            canvas.paste(tile, restored)
+        for done, restored in enumerate(restored_tiles, 1):
+            for part in restored:
+                canvas.paste(*part)
             if progress is not None:
                 progress(done, len(plan))
         image, mask, base, layer = canvas.arrays
@@ -204,18 +208,33 @@ class Decoder:
         """How long the networks have computed so far."""
         return sum(network.seconds for network in self._networks.values())
 
-    def _restore(self, picture: Picture, tile: Tile, texture: float, project: bool, layers: bool, threshold: int) -> _Restored:
-        rows, columns = tile.rows, tile.columns
-        around = picture.crop((rows.start, rows.stop), (columns.start, columns.stop))
+    def _restore(
+        self, picture: Picture, tile: Tile, texture: float, project: bool, layers: bool, threshold: int, bands: int
+    ) -> list[tuple[Tile, _Restored]]:
+        """A tile, in so many bands."""
+        around = picture.crop((tile.rows.start, tile.rows.stop), (tile.columns.start, tile.columns.stop))
         base = self.base_layer(around)
-        kept = rows.kept(around.origin[0]), columns.kept(around.origin[1])
-        mask = _mask(base, around, kept, threshold) if texture or layers else np.zeros_like(base[0], bool)[kept]
+        parts = tile.bands(bands, picture.unit[0])
+        kept = [(part.rows.kept(around.origin[0]), part.columns.kept(around.origin[1])) for part in parts]
+        in_turn = map if bands == 1 else overlap.in_order
+
+        def select(inside: tuple[slice, slice]) -> NDArray[np.bool_]:
+            return _mask(base, around, inside, threshold) if texture or layers else np.zeros_like(base[0][inside], bool)
+
+        masks = list(in_turn(select, kept))
         # Where the mask is empty, texture changes nothing.
-        layer = self.texture_layer(around, base)[:, kept[0], kept[1]] if texture and (layers or mask.any()) else None
-        base = base[:, kept[0], kept[1]]
-        fused = base if layer is None else fuse(base, layer, mask, texture)
-        part = picture.crop((rows.keep_start, rows.keep_stop), (columns.keep_start, columns.keep_stop))
-        return _Restored(_finish(fused, part, project), mask, *((base, layer) if layers else (None, None)))
+        needed = texture and (layers or any(mask.any() for mask in masks))
+        layer = self.texture_layer(around, base) if needed else None
+
+        def finish(index: int) -> tuple[Tile, _Restored]:
+            part, mask, (rows, columns) = parts[index], masks[index], kept[index]
+            own = base[:, rows, columns]
+            own_texture = None if layer is None else layer[:, rows, columns]
+            fused = own if own_texture is None else fuse(own, own_texture, mask, texture)
+            file = picture.crop((part.rows.keep_start, part.rows.keep_stop), (part.columns.keep_start, part.columns.keep_stop))
+            return part, _Restored(_finish(fused, file, project), mask, *((own, own_texture) if layers else (None, None)))
+
+        return list(in_turn(finish, range(len(parts))))
 
     def _halo(self, picture: Picture) -> int:
         """What a tile's result depends on around it: the networks' halo, the mask's, and the pixels that a chroma sample covers."""
@@ -377,7 +396,8 @@ def _finish(planes: Float32, picture: Picture, project: bool) -> _Finished:
         free = colour.to_uint8(colour.to_rgb(layer))
         if project:
             rendered, count = projection.render(layer, part)
-            correction += int(np.square(np.subtract(rendered, free, dtype=np.int32)).sum())
+            moved = np.subtract(rendered, free, dtype=np.int16).ravel()
+            correction += int(np.einsum("i,i", moved, moved, dtype=np.int64))
         else:
             rendered, count = free, int(np.count_nonzero(~projection.consistent_blocks(free, part)))
         pixels.append(rendered)
@@ -397,7 +417,7 @@ def to_deep_pixels(planes: Float32, picture: Picture, project: bool) -> NDArray[
         if picture.colour_model not in ("gray", "YCbCr"):
             raise UnsupportedError(f"16 bits are for gray and RGB pictures, not for {picture.colour_model}-coded files")
         planes = projection.project(planes, picture) if project else planes
-    deep: NDArray[np.uint16] = np.clip(np.rint(colour.to_rgb(planes) * np.float32(257)), 0, 65535).astype(np.uint16)
+    deep: NDArray[np.uint16] = np.clip(np.rint(colour.to_rgb(planes) * np.float32(257)), 0, 65535).astype(np.uint16, order="C")
     return deep
 
 

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
@@ -154,7 +155,8 @@ class JpegImage:
         """
         h_max, v_max = self.max_sampling
         size = (self.height, self.width)
-        return np.stack([upsample(c.plane(), (v_max / c.sampling[1], h_max / c.sampling[0]), size) for c in self.components])
+        factors = [(Fraction(v_max, c.sampling[1]), Fraction(h_max, c.sampling[0])) for c in self.components]
+        return np.stack([upsample(c.plane(), own, size) for c, own in zip(self.components, factors, strict=True)])
 
     @property
     def origin(self) -> tuple[int, int]:
@@ -204,7 +206,7 @@ def _blocks(span: tuple[int, int], end: int, factor: int, largest: int) -> slice
     return slice(first, None if span[1] == end else last)
 
 
-def upsample(plane: Float32, factors: tuple[float, float], size: tuple[int, int]) -> Float32:
+def upsample(plane: Float32, factors: tuple[Fraction, Fraction], size: tuple[int, int]) -> Float32:
     """Enlarge a subsampled plane, linearly between sample centres (edges repeated).
 
     Args:
@@ -215,18 +217,26 @@ def upsample(plane: Float32, factors: tuple[float, float], size: tuple[int, int]
     Returns:
         float32 [height, width].
     """
-    for axis in (0, 1):
+    # Along the rows first, where pixels are not neighbours in memory and the plane is small still.
+    for axis in (1, 0):
         if factors[axis] != 1:
             plane = _interpolate(plane, axis, factors[axis], size[axis])
     return plane
 
 
-def _interpolate(plane: Float32, axis: int, factor: float, length: int) -> Float32:
-    last = plane.shape[axis] - 1
-    position = np.clip((np.arange(length) + 0.5) / factor - 0.5, 0, last)
-    low = position.astype(np.intp)
-    weight = (position - low).astype(np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
-    result: Float32 = plane.take(low, axis) * (1 - weight) + plane.take(np.minimum(low + 1, last), axis) * weight
+def _interpolate(plane: Float32, axis: int, factor: Fraction, length: int) -> Float32:
+    covers, samples = factor.as_integer_ratio()
+    # As rows, with the edges repeated as far as any pixel looks.
+    rows = np.pad(np.moveaxis(plane, axis, 0), [(1, samples + 1), (0, 0)], mode="edge")
+    result = np.empty((length, plane.shape[1]) if axis == 0 else (plane.shape[0], length), np.float32)
+    # So many pixels on, the same weights fall on rows so many samples on.
+    for first in range(covers):
+        pixels = np.moveaxis(result, axis, 0)[first::covers]
+        position = Fraction(2 * first + 1, 2) / factor + Fraction(1, 2)
+        near = math.floor(position)
+        weight = np.float32(position - near)
+        np.multiply(rows[near::samples][: len(pixels)], 1 - weight, out=pixels)
+        pixels += rows[near + 1 :: samples][: len(pixels)] * weight
     return result
 
 

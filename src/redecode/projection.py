@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from . import colour, dct
 from .jpeg import Component, JpegImage
@@ -96,7 +97,7 @@ def _repair(
     planes[0] += np.concatenate(dct.inverse(_clamp(coefficients, quantized, luma.table, margin) - coefficients), axis=1)
     restored = colour.to_uint8(colour.into_gamut(planes))
     pixels[y, x] = np.stack(np.split(restored, len(rows), axis=1))
-    written = np.rint(colour.to_planes(np.concatenate(pixels[y, x], axis=1))[0])
+    written = colour.to_luma(np.concatenate(pixels[y, x], axis=1)).astype(np.float32)
     broken: NDArray[np.bool_] = (np.rint(_strip_coefficients(written) / luma.table) != quantized).any((1, 2))
     return broken
 
@@ -123,7 +124,7 @@ def _coefficients(plane: Float32, component: Component, factors: tuple[int, int]
     if factors != (1, 1):
         # Encoders average the pixels of a chroma sample. Among all changes of the pixels that give the samples a certain change, the
         # smallest is the same one for all pixels of a sample: that makes this the orthogonal projection.
-        padded = padded.reshape(rows * dct.BLOCK, down, columns * dct.BLOCK, right).mean((1, 3))
+        padded = np.asarray(Image.fromarray(padded).reduce((right, down)))
     return dct.forward(dct.to_blocks(padded - np.float32(128)))
 
 
@@ -146,7 +147,7 @@ def consistent_blocks(pixels: NDArray[np.uint8], image: JpegImage) -> NDArray[np
     """
     luma = image.components[0]
     (h, v), (h_max, v_max) = luma.sampling, image.max_sampling
-    plane = np.rint(colour.to_planes(pixels)[0])
+    plane = colour.to_luma(pixels).astype(np.float32)
     if h_max % h or v_max % v:
         return np.zeros(luma.coefficients.shape[:2], bool)  # On no common grid: nothing can be said.
     coefficients = _coefficients(plane, luma, (v_max // v, h_max // h))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Told of the tiles that are done, and of how many there are.
 Progress = Callable[[int, int], None]
@@ -38,6 +38,18 @@ class Tile:
 
     rows: Span
     columns: Span
+
+    def bands(self, count: int, unit: int = 1) -> list[Tile]:
+        """The tile as so many at most that read what it reads, and share out the rows that it keeps.
+
+        Args:
+            count: at most so many.
+            unit: the bands' rows fall on multiples of this, but for where the tile begins and ends.
+        """
+        first, length = self.rows.keep_start, self.rows.keep_stop - self.rows.keep_start
+        step = -(-length // (count * unit)) * unit
+        edges = [(first + begin, first + min(begin + step, length)) for begin in range(0, length, step)]
+        return [replace(self, rows=replace(self.rows, keep_start=begin, keep_stop=end)) for begin, end in edges]
 
 
 def spans(length: int, largest: int, halo: int, unit: int = 1) -> list[Span]:
