@@ -133,6 +133,11 @@ def _unfolded(weight: Tensor, r: int) -> Tensor:
     return weight.reshape(outputs, inputs, r, r, 3, 3).permute(0, 1, 4, 2, 5, 3).reshape(outputs, inputs, 3 * r, 3 * r)
 
 
+def _to_pixels(maps: Tensor, r: int) -> Tensor:
+    """The pixel-shuffle of the maps that make the planes; a network that is exported may have more."""
+    return F.pixel_shuffle(maps[:, : COLOURS * r**2], r)
+
+
 class EdgeCNN(nn.Module):
     """The base fidelity layer L_B (paper 3.1): restores the planes and predicts the original's edges.
 
@@ -155,7 +160,7 @@ class EdgeCNN(nn.Module):
         edge = self.edge(features)
         merged = F.relu(self.merge(torch.cat([features, edge], 1)))
         r = self.config.unshuffle
-        return planes + F.pixel_shuffle(self.out(merged), r), F.pixel_shuffle(edge, r)
+        return planes + _to_pixels(self.out(merged), r), F.pixel_shuffle(edge, r)
 
 
 class TextureGenerator(nn.Module):
@@ -171,7 +176,7 @@ class TextureGenerator(nn.Module):
     def forward(self, planes: Tensor, tables: Tensor) -> Tensor:
         """Returns the restored planes, like the input."""
         merged = F.relu(self.merge(self.trunk(planes, tables)))
-        return planes + F.pixel_shuffle(self.out(merged), self.config.unshuffle)
+        return planes + _to_pixels(self.out(merged), self.config.unshuffle)
 
     def start_from(self, edge_cnn: EdgeCNN) -> None:
         """Take over the weights of a trained Edge-CNN of the same config; the edge branch's share of the merge falls away."""

@@ -92,16 +92,17 @@ def with_maps_last(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def quantized(model: onnx.ModelProto, samples: Iterable[Sample], exact_skips: bool = False) -> onnx.ModelProto:
+def quantized(model: onnx.ModelProto, samples: Iterable[Sample], exact: bool = False) -> onnx.ModelProto:
     """The network in int8.
 
-    All convolutions but the first and the last. With a ReLU behind them convolutions give its range alone: without "Relu"
+    All convolutions but the first. With a ReLU behind them convolutions give its range alone: without "Relu"
     in the list, values on the way to it would be rounded to a range half of which it cuts off, and be rounded again.
 
     Args:
         model: as exported.
         samples: to find the activations' ranges with.
-        exact_skips: sum the skips in 32 bits, so that what the blocks add is rounded once each and not again with every block behind it.
+        exact: sum the skips in 32 bits, so that what the blocks add is rounded once each and not again with every block behind it, and
+            leave the last convolution, whose result is the correction of the picture, in 32 bits as well.
     """
     with tempfile.TemporaryDirectory(prefix="redecode-") as folder:
         plain, prepared, small = (Path(folder, name) for name in ("plain.onnx", "prepared.onnx", "small.onnx"))
@@ -112,7 +113,8 @@ def quantized(model: onnx.ModelProto, samples: Iterable[Sample], exact_skips: bo
         convolutions = [node.name for node in folded.graph.node if node.op_type == "Conv"]
         additions = [node.name for node in folded.graph.node if node.op_type == "Add" and not node.output[0].endswith(".flat")]
         # Transpose and Reshape pass on what is rounded already.
-        skips = [] if exact_skips else ["Add", "Transpose", "Reshape"]
+        skips = [] if exact else ["Add", "Transpose", "Reshape"]
+        last = convolutions[-1:] if exact else []
         logger = logging.getLogger()
         level = logger.level
         logger.setLevel(logging.ERROR)  # It warns of every bias that shares a scale.
@@ -123,7 +125,7 @@ def quantized(model: onnx.ModelProto, samples: Iterable[Sample], exact_skips: bo
                 _Reader(samples),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=["Conv", "Relu", *skips],
-                nodes_to_exclude=[convolutions[0], convolutions[-1], *additions],
+                nodes_to_exclude=[convolutions[0], *last, *additions],
                 per_channel=True,
                 reduce_range=True,
                 activation_type=QuantType.QUInt8,
