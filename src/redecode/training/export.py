@@ -51,14 +51,18 @@ def in_whole_groups(network: Network) -> Network:
     """The same network with as many zero maps beside those of the edge branch and of the output as make whole groups of GROUP."""
     result = copy.deepcopy(network)
     if isinstance(result, EdgeCNN):
-        result.edge = _filled_up(result.edge, result.edge.in_channels)
-        result.merge = _filled_up(result.merge, result.edge.in_channels + result.edge.out_channels)
-    result.out = _filled_up(result.out, result.out.in_channels)
+        result.edge = _filled_up(result.edge, result.edge.in_channels, _whole(result.edge.out_channels))
+        result.merge = _filled_up(result.merge, result.edge.in_channels + result.edge.out_channels, result.merge.out_channels)
+    result.out = _filled_up(result.out, result.out.in_channels, _whole(result.out.out_channels))
     return result
 
 
-def _filled_up(layer: nn.Conv2d, inputs: int) -> nn.Conv2d:
-    filled = zero_conv(inputs, -(-layer.out_channels // GROUP) * GROUP)
+def _whole(maps: int) -> int:
+    return -(-maps // GROUP) * GROUP
+
+
+def _filled_up(layer: nn.Conv2d, inputs: int, outputs: int) -> nn.Conv2d:
+    filled = zero_conv(inputs, outputs)
     for name, value in layer.state_dict().items():
         filled.state_dict()[name][tuple(slice(side) for side in value.shape)] = value
     return filled
