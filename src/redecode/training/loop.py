@@ -210,6 +210,7 @@ def _feature_networks(fabric: Fabric, texture: TextureLoss) -> tuple[Vgg, VggDis
 
     matching = Vgg(texture.matching_network, path(texture.matching_weights), texture.matching_layers)
     perceptual = perceptual_distance(texture.perceptual_network, path(texture.perceptual_weights))
+    matching.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     fabric.to_device(matching)
     fabric.to_device(perceptual)
     return matching, perceptual
@@ -238,15 +239,16 @@ def _texture_step(plan: Recipe, matching: Vgg, perceptual: VggDistance | Learned
         discriminator = state.modules["discriminator"]
         original = losses.to_rgb(sample["original"])
         restored = losses.to_rgb(state.modules["network"](sample["degraded"], sample["tables"]))
-        with torch.no_grad():
-            matching_original = matching(original)
         mse = losses.mse(restored, original)
         percep = perceptual(restored, original)
-        tm = losses.texture_matching(matching(restored), matching_original, patches, weights.matching_layer_weights)
         adversarial_weight = weights.adversarial if state.step >= weights.discriminator_warmup else 0.0
-        # Past the wrapper that averages gradients: this pass is for the generator's alone.
+        # The discriminator past the wrapper that averages gradients: this pass is for the generator's alone.
         with fabric.autocast():
+            with torch.no_grad():
+                matching_original = [features.float() for features in matching(original)]
+            matching_restored = [features.float() for features in matching(restored)]
             adv = losses.adversarial(_frozen(discriminator, restored))
+        tm = losses.texture_matching(matching_restored, matching_original, patches, weights.matching_layer_weights)
         total = losses.texture(mse, percep, tm, adv, (weights.perceptual, weights.texture_matching, adversarial_weight))
         total = total + weights.blocking * losses.blocking(restored, original)
         _descend(fabric, plan, state, "network", total)
