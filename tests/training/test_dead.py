@@ -40,6 +40,13 @@ def test_what_is_pruned_says_nothing(network: torch.nn.Module, samples: list[dic
         torch.testing.assert_close(restore(slim, sample), restore(network, sample), atol=1e-5, rtol=1e-5)
 
 
+def test_maps_that_belong_together_stay_together(network: torch.nn.Module, samples: list[dict[str, torch.Tensor]]) -> None:
+    # Of the third block every second map is alive: that leaves no four in a row without one.
+    slim = dead.pruned(network, samples, together=4)
+    assert [block.first.out_channels for block in slim.trunk.blocks] == [16, 32, 32]
+    torch.testing.assert_close(restore(slim, samples[0]), restore(network, samples[0]), atol=1e-5, rtol=1e-5)
+
+
 def test_a_first_block_that_is_dead_stays(network: torch.nn.Module, samples: list[dict[str, torch.Tensor]]) -> None:
     network.trunk.blocks[0].first.bias.data[:] = -100
     slim = dead.pruned(network, samples)

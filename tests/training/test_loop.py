@@ -88,6 +88,32 @@ def test_edge_trains_resumes_and_exports(photographs: Path, tmp_path: Path) -> N
         export(output / loop.WEIGHTS, "tiny-texture", tmp_path)
 
 
+def test_a_symmetric_network_stays_so(photographs: Path, tmp_path: Path) -> None:
+    plan = write_recipe(tmp_path / "plan.toml", 5)
+    plan.write_text("symmetric = true\n" + plan.read_text())
+    loop.train("edge", plan, tmp_path / "run")
+    assert loop.maps_together(loop.load_record(tmp_path / "run" / loop.WEIGHTS)) == 8
+    more = write_recipe(tmp_path / "more.toml", 2)
+    more.write_text('symmetric = true\nstart = "run/weights.safetensors"\n' + more.read_text().replace("[8]", "[16, 8]"))
+    loop.train("edge", more, tmp_path / "more")
+    name, config, state = loop.load_weights(tmp_path / "more" / loop.WEIGHTS)
+    network = loop.make_network(name, config)
+    network.load_state_dict(state)
+    planes, tables = torch.rand(1, 3, 32, 32) - 0.5, torch.rand(1, 2, 8, 8) * 40 + 1
+    with torch.no_grad():
+        result, turned = network(planes, tables)[0], network(planes.transpose(2, 3).contiguous(), tables.transpose(2, 3))[0]
+    assert (result - planes).abs().max() > 1e-4, "it has learnt nothing"
+    torch.testing.assert_close(turned.transpose(2, 3), result, atol=1e-5, rtol=1e-4)
+
+
+def test_a_symmetric_network_starts_from_one_that_is(photographs: Path, tmp_path: Path) -> None:
+    loop.train("edge", write_recipe(tmp_path / "plan.toml", 1), tmp_path / "run")
+    more = write_recipe(tmp_path / "more.toml", 1)
+    more.write_text('symmetric = true\nstart = "run/weights.safetensors"\n' + more.read_text())
+    with pytest.raises(ValueError, match="symmetric"):
+        loop.train("edge", more, tmp_path / "more")
+
+
 def test_texture_trains_with_all_four_terms(photographs: Path, tmp_path: Path) -> None:
     save_vgg(photographs / "vgg19.safetensors", "vgg19", 10)
     save_vgg(photographs / "vgg16.safetensors", "vgg16", 21)

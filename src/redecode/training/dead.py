@@ -58,19 +58,21 @@ def activity(network: Network, samples: Iterable[Sample]) -> list[tuple[Tensor, 
 
 
 @torch.no_grad()
-def pruned(network: Network, samples: Iterable[Sample]) -> Network:
+def pruned(network: Network, samples: Iterable[Sample], together: int = 1) -> Network:
     """The network without its dead maps, as far as whole groups of GROUP fall away, and without blocks that have no others.
 
     Args:
         network: trained.
         samples: as :func:`activity`.
+        together: so many maps in a row stay or go together; a divisor of GROUP.
     """
     result = copy.deepcopy(network)
     kept: list[ResidualBlock] = []
     for block, (mean, says) in zip(residual_blocks(result), activity(network, samples), strict=True):
+        says = says.view(-1, together).amax(1).repeat_interleave(together)
         groups = -(-int((says > SILENT).sum()) // GROUP)
         # The first block has no other to leave its bias to.
-        loudest = says.argsort(descending=True)[: GROUP * (groups if kept else max(1, groups))].sort().values
+        loudest = says.argsort(descending=True, stable=True)[: GROUP * (groups if kept else max(1, groups))].sort().values
         _settle(block, mean, torch.ones_like(says, dtype=torch.bool).index_fill(0, loudest, False))
         if len(loudest) == 0:
             _bias(kept[-1].second).add_(_bias(block.second))

@@ -17,7 +17,7 @@ from ..datasets import data_path
 from ..tiling import ALIGNMENT
 from .data import Sample, calibration_samples
 from .dead import GROUP, Network, pruned
-from .loop import load_record, load_weights, make_network
+from .loop import load_record, load_weights, make_network, maps_together
 from .networks import EdgeCNN, residual_blocks, zero_conv
 from .quantize import bare, halved, quantized
 
@@ -112,7 +112,8 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
     trained = make_network(kind, config)
     trained.load_state_dict(state)
     samples = calibration_samples(data_path("train"))
-    network = pruned(trained, samples)
+    run = load_record(checkpoint)
+    network = pruned(trained, samples, maps_together(run))
     sizes = {2: ALIGNMENT * Dim("rows", min=1), 3: ALIGNMENT * Dim("columns", min=1)}
     program = torch.onnx.export(
         _Planes(in_whole_groups(network)).eval(),
@@ -139,7 +140,7 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
         "parameters": sum(p.numel() for p in network.parameters()),
         # What is left of the residual blocks: config says what was trained.
         "hidden_maps": [block.first.out_channels for block in residual_blocks(network)],
-        **load_record(checkpoint),
+        **run,
         "licence": LICENCE,
     }
     path = folder / f"{name}.json"

@@ -35,6 +35,7 @@ from .networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator, t
 from .perceptual import LearnedDistance, Vgg, VggDistance, perceptual_distance
 from .recipe import Recipe, TextureLoss, as_table
 from .recipe import read as read_recipe
+from .symmetry import ORBIT, Symmetry
 
 NetworkName = Literal["edge", "texture"]
 Report = Callable[[float, str], None]
@@ -55,6 +56,7 @@ class State:
     Attributes:
         modules: "network", and "discriminator" for the GAN.
         optimizers: those of each module, under the same name.
+        symmetry: of the network, where it is kept.
         ema: the moving average of the network's weights.
         step: optimizer steps done.
         seconds: of training, without validation.
@@ -63,6 +65,7 @@ class State:
 
     modules: dict[str, nn.Module]
     optimizers: dict[str, list[Optimizer]]
+    symmetry: Symmetry | None = None
     ema: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
     seconds: float = 0.0
@@ -161,8 +164,10 @@ def train(
 
 def _prepare(fabric: Fabric, name: NetworkName, plan: Recipe, folder: Path) -> tuple[State, Step]:
     network = make_network(name, plan.network)
+    if plan.symmetric:
+        Symmetry(network).begin()
     if plan.start:
-        _start_from(folder / plan.start, network)
+        _start_from(folder / plan.start, network, plan.symmetric)
     modules: dict[str, nn.Module] = {"network": network}
     step: Step
     if name == "edge":
@@ -176,7 +181,7 @@ def _prepare(fabric: Fabric, name: NetworkName, plan: Recipe, folder: Path) -> t
         muon = plan.schedule.muon if key == "network" else 0.0
         modules[key], *optimizers[key] = fabric.setup(module, *_optimizers(module, muon))
     ema = {key: value.detach().clone() for key, value in network.state_dict().items()}
-    return State(modules, optimizers, ema), step
+    return State(modules, optimizers, Symmetry(network) if plan.symmetric else None, ema), step
 
 
 def _optimizers(module: nn.Module, muon: float) -> list[Optimizer]:
@@ -193,7 +198,10 @@ def make_network(name: NetworkName, config: NetworkConfig) -> EdgeCNN | TextureG
     return EdgeCNN(config) if name == "edge" else TextureGenerator(config)
 
 
-def _start_from(path: Path, network: EdgeCNN | TextureGenerator) -> None:
+def _start_from(path: Path, network: EdgeCNN | TextureGenerator, symmetric: bool) -> None:
+    together = maps_together(load_record(path))
+    if symmetric and together == 1:
+        raise ValueError(f"a symmetric network cannot start from {path}, whose network is not")
     name, config, state = load_weights(path)
     trained = make_network(name, config)
     trained.load_state_dict(state)
@@ -201,7 +209,7 @@ def _start_from(path: Path, network: EdgeCNN | TextureGenerator) -> None:
         edge_cnn, trained = trained, TextureGenerator(config)
         trained.start_from(edge_cnn)
     # What is dead would stay dead: it makes room for maps that can learn.
-    take_over(network, pruned(trained, calibration_samples(data_path("train"))))
+    take_over(network, pruned(trained, calibration_samples(data_path("train")), together))
 
 
 def _feature_networks(fabric: Fabric, texture: TextureLoss) -> tuple[Vgg, VggDistance | LearnedDistance]:
@@ -274,6 +282,8 @@ def _descend(fabric: Fabric, plan: Recipe, state: State, name: str, loss: Tensor
         optimizer.zero_grad()
     fabric.backward(loss)
     if name == "network":
+        if state.symmetry:
+            state.symmetry.average_gradients()
         nn.utils.clip_grad_norm_(state.modules[name].parameters(), plan.schedule.clip)
     for optimizer in state.optimizers[name]:
         optimizer.step()
@@ -462,6 +472,11 @@ def load_record(path: Path) -> dict[str, Any]:
     if "record" not in metadata:
         raise DependencyError(f"{path} was not written by redecode train")
     return dict(json.loads(metadata["record"]))
+
+
+def maps_together(record: dict[str, Any]) -> int:
+    """How many maps of a recorded network belong together: those of an orbit, if it is symmetric."""
+    return ORBIT if record["recipe"].get("symmetric") else 1
 
 
 def load_weights(path: Path) -> tuple[NetworkName, NetworkConfig, dict[str, Tensor]]:

@@ -89,6 +89,7 @@ class Recipe:
         edge_weight: weight of equation (3) in equation (1); the paper has 1.
         texture: for Texture-GAN.
         start: a checkpoint to start from, relative to the recipe; empty begins anew.
+        symmetric: whether the network is kept alike in all symmetries of the square, see :mod:`redecode.training.symmetry`.
         seed: of the weights, the crops and the optimizer.
     """
 
@@ -99,6 +100,7 @@ class Recipe:
     edge_weight: float = 1.0
     texture: TextureLoss = field(default_factory=TextureLoss)
     start: str = ""
+    symmetric: bool = False
     seed: int = 0
 
 
