@@ -17,14 +17,27 @@ def turned(image: JpegImage) -> JpegImage:
     return replace(image, width=image.height, height=image.width, components=components)
 
 
-def test_an_ensemble_turns_with_the_picture(photograph: np.ndarray) -> None:
+def test_what_turns_with_the_picture(photograph: np.ndarray) -> None:
     image = jpeg.read(jpeg.compress(np.ascontiguousarray(photograph[:64, :96]), 15, "4:4:4"))
-    single, ensemble = (Decoder("fast", precision="float32", ensemble=wanted) for wanted in (False, True))
-    upright, mirrored = ensemble.base_layer(image), ensemble.base_layer(turned(image)).swapaxes(1, 2)
-    np.testing.assert_allclose(upright, mirrored, atol=0.01)
-    alone = single.base_layer(image)
-    assert 0 < np.abs(alone - upright).mean() < 1
-    assert np.abs(single.base_layer(turned(image)).swapaxes(1, 2) - alone).max() > 0.02
+
+    def views(layer: str, ensemble: bool) -> tuple[np.ndarray, np.ndarray]:
+        decoder = Decoder("fast", precision="float32", ensemble=ensemble)
+        found = []
+        for file in (image, turned(image)):
+            base = decoder.base_layer(file)
+            found.append(base if layer == "base" else decoder.texture_layer(file, base))
+        return found[0], found[1].swapaxes(1, 2)
+
+    for layer, symmetric in (("base", True), ("texture", False)):
+        upright, mirrored = views(layer, ensemble=True)
+        np.testing.assert_allclose(upright, mirrored, atol=0.01)
+        alone, alone_mirrored = views(layer, ensemble=False)
+        if symmetric:
+            np.testing.assert_allclose(alone, alone_mirrored, atol=0.01)
+            assert np.array_equal(alone, upright), "a symmetric network is not to be asked eight times"
+        else:
+            assert np.abs(alone - alone_mirrored).max() > 0.02
+            assert 0 < np.abs(alone - upright).mean() < 1
 
 
 def test_what_is_computed_is_counted(photograph: np.ndarray) -> None:

@@ -121,7 +121,8 @@ class Decoder:
             threads: on the CPU; None is one for each core.
             device: one of redecode.inference.DEVICES.
             precision: one of redecode.weights.PRECISIONS; None is int8 on the CPU and float32 elsewhere.
-            ensemble: average over the eight flips and turns of the picture: eight times the time, and a few hundredths of a dB.
+            ensemble: average over the eight flips and turns of the picture, to which a network is not symmetric by itself: eight times its
+                time, and a few hundredths of a dB.
 
         Raises:
             ValueError: an unknown preset, device or precision.

@@ -44,7 +44,7 @@ class Network:
             device: one of DEVICES.
             precision: one of redecode.weights.PRECISIONS.
             threads: on the CPU; None is one for each core.
-            ensemble: average over the eight flips and turns.
+            ensemble: average over the eight flips and turns; to a symmetric network they are all one.
 
         Raises:
             ValueError: unknown device.
@@ -68,7 +68,7 @@ class Network:
             options.intra_op_num_threads = threads
         self.halo = network.halo
         self.seconds = 0.0
-        self._ensemble = ensemble
+        self._ensemble = ensemble and not network.record["recipe"].get("symmetric", False)
         self._session = onnxruntime.InferenceSession(network.onnx, options, providers=[provider])
 
     def __call__(self, planes: Float32, tables: NDArray[np.uint16], origin: tuple[int, int] = (0, 0)) -> Float32:

@@ -47,6 +47,18 @@ def test_maps_that_belong_together_stay_together(network: torch.nn.Module, sampl
     torch.testing.assert_close(restore(slim, samples[0]), restore(network, samples[0]), atol=1e-5, rtol=1e-5)
 
 
+def test_what_is_missed_least_is_left_out(network: torch.nn.Module, samples: list[dict[str, torch.Tensor]]) -> None:
+    # The originals are what the whole network makes of the samples: the dead block is missed by nobody, then the one of five maps.
+    exact = [sample | {"original": restore(network, sample)[0].detach()} for sample in samples]
+    before = [block.first.weight for block in network.trunk.blocks]
+    for count, kept in ((3, [0, 2, 3]), (2, [2, 3]), (4, range(4)), (5, range(4))):
+        short = dead.shortened(network, exact, count)
+        assert len(short.trunk.blocks) == len(list(kept))
+        for block, i in zip(short.trunk.blocks, kept, strict=True):
+            assert torch.equal(block.first.weight, before[i])
+    assert len(network.trunk.blocks) == 4
+
+
 def test_a_first_block_that_is_dead_stays(network: torch.nn.Module, samples: list[dict[str, torch.Tensor]]) -> None:
     network.trunk.blocks[0].first.bias.data[:] = -100
     slim = dead.pruned(network, samples)

@@ -59,7 +59,7 @@ Precision = Annotated[
     typer.Option(show_default="int8 on the CPU, else float32", help="What the networks compute in; float32 is the slower reference."),
 ]
 Ensemble = Annotated[
-    bool, typer.Option("--ensemble", help="Average over the picture's 8 flips and turns: 8 times the time, some hundredths of a dB.")
+    bool, typer.Option("--ensemble", help="Average what no symmetric network computes over the picture's 8 flips and turns.")
 ]
 Device = Annotated[DeviceName, typer.Option(help="What the networks run on.")]
 Texture = Annotated[float, typer.Option(min=0, max=1, help="How much texture: 0 is the fidelity layer alone.")]

@@ -1,13 +1,14 @@
-"""Dead ReLUs: hidden maps of the residual blocks that say nothing, whatever the picture, and cost time all the same.
+"""What a network can do without.
 
-Most of them die in a network's first minutes, at high learning rates, and then no gradient reaches them. What is shipped is without them,
-and so is what more training starts from.
+Dead ReLUs are hidden maps of the residual blocks that say nothing, whatever the picture, and cost time all the same. Most of them die in a
+network's first minutes, at high learning rates, and then no gradient reaches them. What is shipped is without them, and so is what more
+training starts from. And a smaller network that starts from a larger one starts without the blocks that are missed least.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import Sample
+from .losses import log_mse
 from .networks import EdgeCNN, ResidualBlock, TextureGenerator, conv, residual_blocks
 
 Network = TypeVar("Network", bound=EdgeCNN | TextureGenerator)
@@ -86,6 +88,34 @@ def pruned(network: Network, samples: Iterable[Sample], together: int = 1) -> Ne
         kept.append(block)
     result.trunk.blocks = nn.Sequential(*kept)
     return result
+
+
+@torch.no_grad()
+def shortened(network: Network, samples: Sequence[Sample], count: int) -> Network:
+    """The network with so many blocks, without those that are missed least, one after the other.
+
+    Args:
+        network: trained.
+        samples: to measure the error on that their absence makes.
+        count: of blocks, no more than there are.
+    """
+    result = copy.deepcopy(network)
+    while len(blocks := residual_blocks(result)) > count:
+        shorter = [blocks[:i] + blocks[i + 1 :] for i in range(len(blocks))]
+        result.trunk.blocks = nn.Sequential(*min(shorter, key=partial(_error_with, result, samples)))
+    return result
+
+
+def _error_with(network: EdgeCNN | TextureGenerator, samples: Sequence[Sample], blocks: list[ResidualBlock]) -> float:
+    """The mean logarithm of the squared error, with these blocks in the network's trunk."""
+    network.trunk.blocks = nn.Sequential(*blocks)
+    device = next(network.parameters()).device
+    total = 0.0
+    for sample in samples:
+        restored = network(sample["degraded"][None].to(device), sample["tables"][None].to(device))
+        planes = restored[0] if isinstance(restored, tuple) else restored
+        total += float(log_mse(planes, sample["original"][None].to(device)))
+    return total / len(samples)
 
 
 def _settle(block: ResidualBlock, mean: Tensor, maps: Tensor) -> None:

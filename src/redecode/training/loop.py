@@ -29,7 +29,7 @@ from ..datasets import data_path
 from ..errors import DependencyError
 from . import losses
 from .data import Crops, Sample, calibration_samples, validation_set
-from .dead import pruned
+from .dead import pruned, shortened
 from .muon import Muon
 from .networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator, take_over
 from .perceptual import LearnedDistance, Vgg, VggDistance, perceptual_distance
@@ -208,8 +208,9 @@ def _start_from(path: Path, network: EdgeCNN | TextureGenerator, symmetric: bool
     if isinstance(network, TextureGenerator) and isinstance(trained, EdgeCNN):
         edge_cnn, trained = trained, TextureGenerator(config)
         trained.start_from(edge_cnn)
+    samples = calibration_samples(data_path("train"))
     # What is dead would stay dead: it makes room for maps that can learn.
-    take_over(network, pruned(trained, calibration_samples(data_path("train")), together))
+    take_over(network, shortened(pruned(trained, samples, together), samples, len(network.config.hidden)))
 
 
 def _feature_networks(fabric: Fabric, texture: TextureLoss) -> tuple[Vgg, VggDistance | LearnedDistance]:
