@@ -255,9 +255,11 @@ def test_high_qualities_fade_into_the_plain_decode(restorer: Decoder, photograph
     between = jpeg.read(jpeg.compress(photograph, 93))
     network = restorer._run("edge", between, between.planes())
     np.testing.assert_allclose(restorer.base_layer(between), (between.planes() + network) / 2, atol=1e-3)
-    low = jpeg.read(jpeg.compress(photograph, 60))
-    base = restorer.base_layer(low)
-    np.testing.assert_array_equal(restorer.texture_layer(low, base), restorer._run("texture", low, low.planes()))
+    for quality, say in ((10, 1), (50, 0.5)):
+        low = jpeg.read(jpeg.compress(photograph, quality))
+        base = restorer.base_layer(low)
+        expected = base + say * (restorer._run("texture", low, low.planes()) - base)
+        np.testing.assert_allclose(restorer.texture_layer(low, base), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("quality", [90, 95, 98])
