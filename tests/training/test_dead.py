@@ -75,3 +75,17 @@ def test_maps_that_never_change_leave_their_mean(network: torch.nn.Module, sampl
     # But for the border, where the maps' surroundings are not their mean but zero.
     inside = (..., slice(16, -16), slice(16, -16))
     torch.testing.assert_close(restore(slim, samples[0])[inside], restore(network, samples[0])[inside], atol=1e-3, rtol=1e-3)
+
+
+def test_what_the_tables_never_switch_on_begins_anew(network: torch.nn.Module, samples: list[dict[str, torch.Tensor]]) -> None:
+    fresh = type(network)(network.config)
+    bias = network.trunk.bias
+    with torch.no_grad():
+        bias.mlp[0].weight[:6] = 0
+        bias.mlp[0].bias[:6] = -1
+    before = [restore(network, sample) for sample in samples]
+    dead.redraw_bias(network, fresh, samples)
+    for sample, result in zip(samples, before, strict=True):
+        torch.testing.assert_close(restore(network, sample), result)
+    assert torch.equal(bias.mlp[0].weight[:6], fresh.trunk.bias.mlp[0].weight[:6])
+    assert bias.mlp[2].weight[:, :6].abs().max() == 0

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from redecode import jpeg, weights  # noqa: E402
 from redecode.errors import DependencyError  # noqa: E402
 from redecode.tiling import ALIGNMENT  # noqa: E402
-from redecode.training import data, loop, losses, muon, perceptual, recipe  # noqa: E402
+from redecode.training import data, loop, losses, perceptual, recipe  # noqa: E402
 from redecode.training.export import export  # noqa: E402
 from redecode.training.networks import EdgeCNN, NetworkConfig  # noqa: E402
 
@@ -46,7 +46,7 @@ def photographs(tmp_path: Path, photograph: np.ndarray, monkeypatch: pytest.Monk
 
 
 def write_recipe(path: Path, steps: int, extra: str = "") -> Path:
-    schedule = f"[schedule]\nsteps = {steps}\nwarmup = 2\nvalidate_every = 4\nmuon = 0.01\nema = 0.9\n"
+    schedule = f"[schedule]\nsteps = {steps}\nwarmup = 2\nvalidate_every = 4\nsoap = true\nema = 0.9\n"
     path.write_text(schedule + NETWORK + DATA + extra)
     return path
 
@@ -66,7 +66,7 @@ def test_edge_trains_resumes_and_exports(photographs: Path, tmp_path: Path) -> N
 
     record = loop.load_record(output / loop.WEIGHTS)
     assert record["training"]["steps"] == 9
-    assert record["recipe"]["schedule"]["muon"] == 0.01
+    assert record["recipe"]["schedule"]["soap"] is True
     exported = json.loads(export(output / loop.WEIGHTS, "tiny-edge", tmp_path).read_text())
     assert 0 <= exported["halo"] <= NetworkConfig(channels=8, hidden=(8,)).receptive_field
     name, config, state = loop.load_weights(output / loop.WEIGHTS)
@@ -236,7 +236,7 @@ def test_two_processes_train_like_one(photographs: Path, tmp_path: Path, network
     save_vgg(photographs / "vgg16.safetensors", "vgg16", 21)
     path = tmp_path / "r.toml"
     path.write_text(
-        "[schedule]\nsteps = 20\nwarmup = 2\nmuon = 0.01\n" + NETWORK + "[data]\npatch = 32\nbatch = 2\n"
+        "[schedule]\nsteps = 20\nwarmup = 2\n" + NETWORK + "[data]\npatch = 32\nbatch = 2\n"
         '[texture]\nmatching_weights = "vgg19.safetensors"\nperceptual_network = "vgg16"\nperceptual_weights = "vgg16.safetensors"\n'
         "discriminator_width = 2\n"
     )
@@ -289,11 +289,3 @@ def test_faulty_recipes(tmp_path: Path, text: str, complaint: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=complaint):
         recipe.read(path)
-
-
-def test_muon_brings_singular_values_near_one() -> None:
-    torch.manual_seed(0)
-    for shape in ((16, 40), (40, 16)):
-        values = torch.linalg.svdvals(muon.orthogonalize(torch.randn(shape)))
-        assert values.min() > 0.5
-        assert values.max() < 1.4

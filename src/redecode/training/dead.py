@@ -91,6 +91,28 @@ def pruned(network: Network, samples: Iterable[Sample], together: int = 1) -> Ne
 
 
 @torch.no_grad()
+def redraw_bias(network: Network, fresh: Network, samples: Iterable[Sample]) -> None:
+    """Have what never is on in the MLP of the tables begin anew, with no say at first.
+
+    Args:
+        network: with conditioning, trained; is changed.
+        fresh: of the same config, not trained.
+        samples: as :func:`activity`.
+    """
+    bias, drawn = network.trunk.bias, fresh.trunk.bias
+    assert bias is not None
+    assert drawn is not None
+    device = next(network.parameters()).device
+    on = bias.hidden(torch.stack([sample["tables"] for sample in samples]).to(device)).amax(0) > 0
+    # In symmetric networks neighbours are each other's, when the tables are turned.
+    off = ~on.view(-1, 2).any(1).repeat_interleave(2)
+    values, new = bias.state_dict(), drawn.state_dict()
+    for name in ("mlp.0.weight", "mlp.0.bias"):
+        values[name][off] = new[name][off]
+    values["mlp.2.weight"][:, off] = 0
+
+
+@torch.no_grad()
 def shortened(network: Network, samples: Sequence[Sample], count: int) -> Network:
     """The network with so many blocks, without those that are missed least, one after the other.
 

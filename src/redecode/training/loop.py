@@ -6,6 +6,7 @@ weights with their record, to export or to start from), `curve.csv` and `curve.p
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import math
@@ -29,12 +30,12 @@ from ..datasets import data_path
 from ..errors import DependencyError
 from . import losses
 from .data import Crops, Sample, calibration_samples, validation_set
-from .dead import pruned, shortened
-from .muon import Muon
+from .dead import pruned, redraw_bias, shortened
 from .networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator, take_over
 from .perceptual import LearnedDistance, Vgg, VggDistance, perceptual_distance
 from .recipe import Recipe, TextureLoss, as_table
 from .recipe import read as read_recipe
+from .soap import Soap
 from .symmetry import ORBIT, Symmetry
 
 NetworkName = Literal["edge", "texture"]
@@ -55,7 +56,7 @@ class State:
 
     Attributes:
         modules: "network", and "discriminator" for the GAN.
-        optimizers: those of each module, under the same name.
+        optimizers: that of each module, under the same name; rates are set at each step.
         symmetry: of the network, where it is kept.
         ema: the moving average of the network's weights.
         step: optimizer steps done.
@@ -64,7 +65,7 @@ class State:
     """
 
     modules: dict[str, nn.Module]
-    optimizers: dict[str, list[Optimizer]]
+    optimizers: dict[str, Optimizer]
     symmetry: Symmetry | None = None
     ema: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
@@ -175,22 +176,13 @@ def _prepare(fabric: Fabric, name: NetworkName, plan: Recipe, folder: Path) -> t
     else:
         modules["discriminator"] = Discriminator(plan.texture.discriminator_width)
         step = _texture_step(plan, *_feature_networks(fabric, plan.texture))
-    optimizers: dict[str, list[Optimizer]] = {}
+    optimizers: dict[str, Optimizer] = {}
     for key, module in modules.items():
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        muon = plan.schedule.muon if key == "network" else 0.0
-        modules[key], *optimizers[key] = fabric.setup(module, *_optimizers(module, muon))
+        kind = Soap if plan.schedule.soap and key == "network" else Adam
+        modules[key], optimizers[key] = fabric.setup(module, kind(module.parameters()))
     ema = {key: value.detach().clone() for key, value in network.state_dict().items()}
     return State(modules, optimizers, Symmetry(network) if plan.symmetric else None, ema), step
-
-
-def _optimizers(module: nn.Module, muon: float) -> list[Optimizer]:
-    """Adam, and Muon for the convolutions between the first and the last if it has a learning rate; rates are set at each step."""
-    hidden = {
-        name for name, p in module.named_parameters() if muon and p.ndim == 4 and not name.startswith(("trunk.stem", "edge.", "out."))
-    }
-    adam = Adam([p for name, p in module.named_parameters() if name not in hidden], betas=(0.9, 0.999))
-    return [adam, Muon(p for name, p in module.named_parameters() if name in hidden)] if hidden else [adam]
 
 
 def make_network(name: NetworkName, config: NetworkConfig) -> EdgeCNN | TextureGenerator:
@@ -210,7 +202,10 @@ def _start_from(path: Path, network: EdgeCNN | TextureGenerator, symmetric: bool
         trained.start_from(edge_cnn)
     samples = calibration_samples(data_path("train"))
     # What is dead would stay dead: it makes room for maps that can learn.
+    fresh = copy.deepcopy(network)
     take_over(network, shortened(pruned(trained, samples, together), samples, len(network.config.hidden)))
+    if network.config.conditioned:
+        redraw_bias(network, fresh, samples)
 
 
 def _feature_networks(fabric: Fabric, texture: TextureLoss) -> tuple[Vgg, VggDistance | LearnedDistance]:
@@ -279,15 +274,16 @@ def _frozen(wrapped: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _descend(fabric: Fabric, plan: Recipe, state: State, name: str, loss: Tensor) -> None:
-    for optimizer in state.optimizers[name]:
-        optimizer.zero_grad()
+    state.optimizers[name].zero_grad()
     fabric.backward(loss)
     if name == "network":
         if state.symmetry:
             state.symmetry.average_gradients()
         nn.utils.clip_grad_norm_(state.modules[name].parameters(), plan.schedule.clip)
-    for optimizer in state.optimizers[name]:
-        optimizer.step()
+    state.optimizers[name].step()
+    if name == "network" and state.symmetry:
+        # SOAP's eigenvectors are not symmetric, so that its steps are not to the last bits, as Adam's are.
+        state.symmetry.average_weights()
 
 
 def _progress(plan: Recipe, state: State, max_minutes: float | None) -> float:
@@ -298,11 +294,10 @@ def _progress(plan: Recipe, state: State, max_minutes: float | None) -> float:
 def _set_rates(plan: Recipe, state: State, progress: float) -> None:
     warm = min(1.0, (state.step + 1) / max(1, plan.schedule.warmup))
     share = warm * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0))))
-    for name, optimizers in state.optimizers.items():
-        adam = plan.schedule.learning_rate if name == "network" else plan.texture.discriminator_learning_rate
-        for optimizer, peak in zip(optimizers, (adam, plan.schedule.muon), strict=False):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * share
+    for name, optimizer in state.optimizers.items():
+        peak = plan.schedule.learning_rate if name == "network" else plan.texture.discriminator_learning_rate
+        for group in optimizer.param_groups:
+            group["lr"] = peak * share
 
 
 @torch.no_grad()
@@ -393,9 +388,8 @@ def _save(output: Path, name: NetworkName, plan: Recipe, recipe: Path, state: St
     tensors = {f"ema.{key}": value for key, value in state.ema.items()}
     for key, module in state.modules.items():
         tensors |= {f"module.{key}.{entry}": value for entry, value in _plain(module).state_dict().items()}
-        for number, optimizer in enumerate(state.optimizers[key]):
-            for index, moments in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{key}.{number}.{index}.{entry}": value for entry, value in moments.items()}
+        for index, moments in state.optimizers[key].state_dict()["state"].items():
+            tensors |= {f"optimizer.{key}.{index}.{entry}": value for entry, value in moments.items()}
     counters = {"step": state.step, "seconds": state.seconds, "images": state.images}
     _write(output / CHECKPOINT, tensors, {"counters": json.dumps(counters)})
     record = {
@@ -449,13 +443,12 @@ def _load_checkpoint(path: Path, state: State) -> None:
     state.ema = {key: value.to(state.ema[key].device) for key, value in under("ema.").items()}
     for key, module in state.modules.items():
         _plain(module).load_state_dict(under(f"module.{key}."))
-        for number, optimizer in enumerate(state.optimizers[key]):
-            moments: dict[int, dict[str, Tensor]] = {}
-            for entry, value in under(f"optimizer.{key}.{number}.").items():
-                index, _, moment = entry.partition(".")
-                moments.setdefault(int(index), {})[moment] = value
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        optimizer = state.optimizers[key]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for entry, value in under(f"optimizer.{key}.").items():
+            index, _, moment = entry.partition(".")
+            moments.setdefault(int(index), {})[moment] = value
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     counters = json.loads(metadata["counters"])
     state.step, state.seconds, state.images = counters["step"], counters["seconds"], counters["images"]
 

@@ -85,14 +85,19 @@ class TableBias(nn.Module):
         self.phase = BLOCK // unshuffle
         self.mlp = nn.Sequential(nn.Linear(2 * BLOCK * BLOCK, 64), nn.ReLU(), nn.Linear(64, channels * self.phase**2))
 
-    def forward(self, features: Tensor, tables: Tensor) -> Tensor:
-        """Features [B, channels, h, w], sides multiples of the phase, and tables [B, 2, 8, 8] to the features with their bias."""
+    def hidden(self, tables: Tensor) -> Tensor:
+        """What the MLP makes of tables [B, 2, 8, 8] first: [B, 64], not negative."""
         # log of the steps, about [-1, 1]: quality factors are a multiplicative scale on the tables.
         steps = torch.log(tables.flatten(1)) / 2.5 - 1
+        found: Tensor = self.mlp[:2](steps)
+        return found
+
+    def forward(self, features: Tensor, tables: Tensor) -> Tensor:
+        """Features [B, channels, h, w], sides multiples of the phase, and tables [B, 2, 8, 8] to the features with their bias."""
         batch, channels, height, width = features.shape
         # Written out for one row of blocks and broadcast over the others: in full size it would cost more than the first convolution, and
         # to broadcast along short rows as well costs as much.
-        row = self.mlp(steps).view(batch, channels, self.phase, self.phase).repeat(1, 1, 1, width // self.phase)
+        row = self.mlp[2](self.hidden(tables)).view(batch, channels, self.phase, self.phase).repeat(1, 1, 1, width // self.phase)
         biased: Tensor = features.view(batch, channels, height // self.phase, self.phase * width) + row.view(batch, channels, 1, -1)
         return biased.view(batch, channels, height, width)
 

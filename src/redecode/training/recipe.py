@@ -23,9 +23,8 @@ class Schedule:
 
     Attributes:
         steps: optimizer steps in all.
-        learning_rate: of Adam, at its peak; reached after `warmup` steps and lowered along a half cosine to a hundredth of it.
-        muon: peak learning rate of Muon, which then trains the convolutions between the first and the last; 0 leaves them to Adam,
-            as the paper has it.
+        learning_rate: of Adam or SOAP, at its peak; reached after `warmup` steps and lowered along a half cosine to a hundredth of it.
+        soap: whether SOAP takes the place of Adam, which the paper has; see :mod:`redecode.training.soap`.
         warmup: steps of linear warm-up.
         clip: largest norm of the gradient.
         ema: decay of the weights' exponential moving average, which is what is validated and shipped.
@@ -34,7 +33,7 @@ class Schedule:
 
     steps: int
     learning_rate: float = 1e-3
-    muon: float = 0.0
+    soap: bool = False
     warmup: int = 100
     clip: float = 0.1
     ema: float = 0.999

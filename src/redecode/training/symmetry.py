@@ -90,6 +90,12 @@ class Symmetry:
             parameter.copy_(mean * (parameter.norm() / length) if length else mean)
 
     @torch.no_grad()
+    def average_weights(self) -> None:
+        """Replace all weights by their means over the symmetries: nothing to do but where an optimizer was not quite symmetric."""
+        for name, parameter in self._network.named_parameters():
+            parameter.copy_(self._mean(name, parameter))
+
+    @torch.no_grad()
     def average_gradients(self) -> None:
         """Replace every gradient by its mean over the symmetries, which is that of all eight views of the batch."""
         for name, parameter in self._network.named_parameters():
