@@ -41,8 +41,8 @@ TILE = 768
 _MASK_REACH = WINDOW // 2 + 1
 # Quality factors between which the networks' say fades from all to nothing. On held-out photographs L_B loses to the plain decode from 96
 # on (4:4:4, luma; chroma from 93 on), where rounding to 8 bits is most of what was lost. Texture costs more dB the better the file is: in
-# full 0.4 dB at quality 10 and 0.6 dB at 40 in gray, all that L_B has won of some pictures. Fading from 10 on it costs 0.2 dB at 40, and still
-# wins two thirds of the LPIPS.
+# full 0.4 dB at quality 10 and 0.6 dB at 40 in gray, all that L_B has won of some pictures. Fading from 10 on it costs 0.2 dB at 40, and
+# still wins two thirds of the LPIPS.
 BASE_FADE = (90, 96)
 TEXTURE_FADE = (10, 90)
 
