@@ -351,8 +351,8 @@ def module(monkeypatch: pytest.MonkeyPatch, name: str, **content: object) -> Non
 def test_train(run, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     module(monkeypatch, "redecode.training.loop", train=lambda *a: (a[5](0.5, "half"), calls.append((*a[:5], *a[6:]))))
-    assert run("train", "edge", "--recipe", "recipes/fast-edge.toml", "--max-time", 3, "--resume", "--devices", 2, "--float32")[0] == 0
-    assert calls == [("edge", Path("recipes/fast-edge.toml"), Path("runs/fast-edge"), 3.0, True, 2, 1, True)]
+    assert run("train", "edge", "--recipe", "recipes/symmetric-edge.toml", "--max-time", 3, "--resume", "--devices", 2, "--float32")[0] == 0
+    assert calls == [("edge", Path("recipes/symmetric-edge.toml"), Path("runs/symmetric-edge"), 3.0, True, 2, 1, True)]
     assert run("train", "sky", "--recipe", "x.toml")[0] == 2
 
 

@@ -281,7 +281,7 @@ def _descend(fabric: Fabric, plan: Recipe, state: State, name: str, loss: Tensor
             state.symmetry.average_gradients()
         nn.utils.clip_grad_norm_(state.modules[name].parameters(), plan.schedule.clip)
     state.optimizers[name].step()
-    if name == "network" and state.symmetry:
+    if name == "network" and state.symmetry and plan.schedule.soap:
         # SOAP's eigenvectors are not symmetric, so that its steps are not to the last bits, as Adam's are.
         state.symmetry.average_weights()
 

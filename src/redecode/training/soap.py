@@ -26,7 +26,6 @@ class Soap(Optimizer):
         params: Iterable[nn.Parameter],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.98),
-        memory: float = 0.98,
         every: int = 20,
         largest: int = 500,
     ) -> None:
@@ -34,12 +33,11 @@ class Soap(Optimizer):
         Args:
             params: to train. Vectors have Adam's plain steps.
             lr: length of a step, as Adam's.
-            betas: decay of the averages of the gradient and, in its own coordinates, of its square.
-            memory: decay of the averages of G Gᵀ and Gᵀ G.
+            betas: decay of the averages of the gradient, and of its square in its own coordinates, of G Gᵀ and of Gᵀ G.
             every: steps between two renewals of their eigenvectors, each one round of orthogonal iteration.
             largest: a side of a matrix that is longer stays as it is.
         """
-        super().__init__(params, {"lr": lr, "betas": betas, "memory": memory, "every": every, "largest": largest})
+        super().__init__(params, {"lr": lr, "betas": betas, "every": every, "largest": largest})
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -65,9 +63,9 @@ class Soap(Optimizer):
         products = _products(gradient, group["largest"])
         for side, product in products.items():
             if side in state:
-                state[side].lerp_(product, 1 - group["memory"])
+                state[side].lerp_(product, 1 - second)
             else:
-                state[side] = product * (1 - group["memory"])
+                state[side] = product * (1 - second)
                 # In 64 bits: in 32 the solver has given no numbers where most rows were zero.
                 state[_basis(side)] = torch.linalg.eigh(product.double())[1].flip(1).to(product.dtype).contiguous()
         state["step"] += 1

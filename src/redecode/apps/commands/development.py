@@ -34,7 +34,7 @@ class Protocol(str, Enum):
 
 def train(
     network: Annotated[Network, typer.Argument(help="Which network.")],
-    recipe: Annotated[Path, typer.Option(help="The TOML file that describes the training, such as recipes/fast-edge.toml.")],
+    recipe: Annotated[Path, typer.Option(help="The TOML file that describes the training, such as recipes/symmetric-edge.toml.")],
     max_time: Annotated[float | None, typer.Option(metavar="MINUTES", min=0, help="Stop after so many minutes in all.")] = None,
     output: Annotated[Path | None, typer.Option(show_default="runs/<recipe>", help="Folder for checkpoints, weights and curve.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the output folder.")] = False,
