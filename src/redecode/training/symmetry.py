@@ -12,8 +12,7 @@ are averaged over the symmetries.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -42,25 +41,6 @@ Move = Callable[[Tensor], Tensor]
 _GENERATORS: tuple[Move, ...] = (_turn, _mirror_rows, _mirror_columns)
 
 
-@dataclass(frozen=True)
-class _Action:
-    """What a symmetry does to a parameter.
-
-    Attributes:
-        move: what it does to kernels.
-        outputs: where each output of the layer goes to.
-        inputs: and each input, where there are any.
-    """
-
-    move: Move
-    outputs: Tensor
-    inputs: Tensor
-
-    def __call__(self, values: Tensor) -> Tensor:
-        moved = values[self.outputs] if values.ndim == 1 else values[self.outputs][:, self.inputs]
-        return self.move(moved) if values.ndim == 4 else moved
-
-
 class Symmetry:
     """The symmetries of a network's parameters."""
 
@@ -75,41 +55,53 @@ class Symmetry:
         if any(maps % ORBIT for maps in (network.config.channels, *network.config.hidden)):
             sizes = f"{network.config.channels} and {network.config.hidden}"
             raise ValueError(f"a symmetric network has multiples of {ORBIT} maps, not {sizes}")
-        self._network = network
-        self._actions = {
-            name: [_action(name, parameter, network.config.unshuffle, move) for move in _GENERATORS]
-            for name, parameter in network.named_parameters()
-        }
+        self._parameters = list(network.parameters())
+        lengths = [parameter.numel() for parameter in self._parameters]
+        places = [
+            (name, place.view(parameter.shape))
+            for (name, parameter), place in zip(network.named_parameters(), torch.split(torch.arange(sum(lengths)), lengths), strict=True)
+        ]
+        # What each generator does to all parameters in a row: where it takes the value from that it puts in a place. A thousand small
+        # operations, one for each parameter, would take as long as a step of the optimizer.
+        self._sources = [
+            _row([_acted(name, place, network.config.unshuffle, move) for name, place in places]).to(self._parameters[0].device)
+            for move in _GENERATORS
+        ]
 
     @torch.no_grad()
     def begin(self) -> None:
         """Make fresh weights symmetric, and as large as they were: the mean of random values is smaller than these."""
-        for name, parameter in self._network.named_parameters():
-            mean = self._mean(name, parameter)
-            length = mean.norm()
-            parameter.copy_(mean * (parameter.norm() / length) if length else mean)
+        lengths = [parameter.norm() for parameter in self._parameters]
+        self.average_weights()
+        for parameter, length in zip(self._parameters, lengths, strict=True):
+            if mean := parameter.norm():
+                parameter.mul_(length / mean)
 
     @torch.no_grad()
     def average_weights(self) -> None:
         """Replace all weights by their means over the symmetries: nothing to do but where an optimizer was not quite symmetric."""
-        for name, parameter in self._network.named_parameters():
-            parameter.copy_(self._mean(name, parameter))
+        self._average(self._parameters)
 
     @torch.no_grad()
     def average_gradients(self) -> None:
-        """Replace every gradient by its mean over the symmetries, which is that of all eight views of the batch."""
-        for name, parameter in self._network.named_parameters():
-            if parameter.grad is not None:
-                parameter.grad.copy_(self._mean(name, parameter.grad))
+        """Replace the gradients, of all parameters, by their means over the symmetries: those of all eight views of the batch."""
+        self._average([parameter.grad for parameter in self._parameters if parameter.grad is not None])
 
-    def _mean(self, name: str, values: Tensor) -> Tensor:
-        for action in self._actions[name]:
-            values = (values + action(values)) / 2
-        return values
+    def _average(self, values: Sequence[Tensor]) -> None:
+        row = _row(values)
+        for source in self._sources:
+            row = (row + row[source]) / 2
+        for each, mean in zip(values, torch.split(row, [each.numel() for each in values]), strict=True):
+            each.copy_(mean.view(each.shape))
 
 
-def _action(name: str, parameter: Tensor, unshuffle: int, move: Move) -> _Action:
-    outputs, inputs = parameter.shape[0], parameter.shape[1] if parameter.ndim > 1 else 0
+def _row(values: Sequence[Tensor]) -> Tensor:
+    return torch.cat([each.flatten() for each in values])
+
+
+def _acted(name: str, values: Tensor, unshuffle: int, move: Move) -> Tensor:
+    """What a symmetry makes of the parameter of a name: it permutes outputs and inputs of the layer, and moves kernels."""
+    outputs, inputs = values.shape[0], values.shape[1] if values.ndim > 1 else 0
     cell, phases = _positions(unshuffle, move), _positions(BLOCK // unshuffle, move)
     # Tables turn with the picture; to mirror it changes the signs of coefficients, and no step. So do the features that are made of them,
     # which come in pairs.
@@ -134,7 +126,9 @@ def _action(name: str, parameter: Tensor, unshuffle: int, move: Move) -> _Action
             goes = _repeated(cell, COLOURS), _maps(inputs, move)
         case _:
             goes = _maps(outputs, move), _maps(inputs, move)
-    return _Action(move, *(index.to(parameter.device) for index in goes))
+    to, of = goes
+    moved = values[to] if values.ndim == 1 else values[to][:, of]
+    return move(moved) if values.ndim == 4 else moved
 
 
 def _positions(side: int, move: Move) -> Tensor:
