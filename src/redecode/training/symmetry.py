@@ -74,8 +74,8 @@ class Symmetry:
         lengths = [parameter.norm() for parameter in self._parameters]
         self.average_weights()
         for parameter, length in zip(self._parameters, lengths, strict=True):
-            if mean := parameter.norm():
-                parameter.mul_(length / mean)
+            if shrunk := parameter.norm():
+                parameter.mul_(length / shrunk)
 
     @torch.no_grad()
     def average_weights(self) -> None:
