@@ -230,14 +230,14 @@ def test_crops_do_not_depend_on_how_they_are_shared_out(photographs: Path) -> No
             assert torch.equal(whole[0], next(resumed)["degraded"])
 
 
-@pytest.mark.parametrize("network", ["edge", "texture"])
-def test_two_processes_train_like_one(photographs: Path, tmp_path: Path, network: str) -> None:
+@pytest.mark.parametrize(("network", "soap"), [("edge", False), ("texture", False), ("edge", True)])
+def test_two_processes_train_like_one(photographs: Path, tmp_path: Path, network: str, soap: bool) -> None:
     save_vgg(photographs / "vgg19.safetensors", "vgg19", 10)
     save_vgg(photographs / "vgg16.safetensors", "vgg16", 21)
     path = tmp_path / "r.toml"
-    # Not with SOAP: between eigenvectors of equal values the last bits decide, and these differ.
+    yes = str(soap).lower()
     path.write_text(
-        "[schedule]\nsteps = 20\nwarmup = 2\n" + NETWORK + "[data]\npatch = 32\nbatch = 2\n"
+        f"symmetric = {yes}\n[schedule]\nsteps = 20\nwarmup = 2\nsoap = {yes}\n{NETWORK}[data]\npatch = 32\nbatch = 2\n"
         '[texture]\nmatching_weights = "vgg19.safetensors"\nperceptual_network = "vgg16"\nperceptual_weights = "vgg16.safetensors"\n'
         "discriminator_width = 2\n"
     )
@@ -254,7 +254,8 @@ def test_two_processes_train_like_one(photographs: Path, tmp_path: Path, network
         weights.append(load_file(output / loop.WEIGHTS))
     np.testing.assert_allclose(curves[0], curves[1], atol=1e-4)
     for name, value in weights[0].items():
-        torch.testing.assert_close(value, weights[1][name], atol=1e-4, rtol=0)
+        # SOAP takes full steps along directions that gradients hardly have, too, and there the last bits show.
+        torch.testing.assert_close(value, weights[1][name], atol=1e-3 if soap else 1e-4, rtol=0)
 
 
 def test_batches_must_be_shared_out_evenly(tmp_path: Path) -> None:

@@ -36,24 +36,31 @@ def test_training_begins_at_the_plain_decode() -> None:
     assert torch.equal(EdgeCNN(SMALL)(planes, tables)[0], planes)
 
 
+LARGER = [NetworkConfig(channels=8, hidden=(8, 12, 6)), NetworkConfig(channels=11, hidden=(8, 12, 6))]
+
+
+@pytest.mark.parametrize("config", LARGER, ids=["deeper", "wider"])
 @pytest.mark.parametrize("kind", [EdgeCNN, TextureGenerator])
-def test_a_larger_network_takes_over_and_learns(kind: type[EdgeCNN] | type[TextureGenerator]) -> None:
-    small, large = kind(SMALL), kind(NetworkConfig(channels=8, hidden=(8, 12, 6)))
+def test_a_larger_network_takes_over_and_learns(kind: type[EdgeCNN] | type[TextureGenerator], config: NetworkConfig) -> None:
+    small, large = kind(SMALL), kind(config)
     randomize(small)
     take_over(large, small)
     planes, tables = inputs()
     results = [network(planes, tables) for network in (small, large)]
-    one, other = (result[0] if isinstance(result, tuple) else result for result in results)
-    torch.testing.assert_close(one, other)
-    other.square().mean().backward()
+    for one, other in zip(*(result if isinstance(result, tuple) else (result,) for result in results), strict=True):
+        torch.testing.assert_close(one, other)
+    sum(result.square().mean() for result in (results[1] if isinstance(results[1], tuple) else results[1:])).backward()
     for block, new in zip(large.trunk.blocks, (range(0), range(8, 12), range(6)), strict=True):
         assert (block.second.weight.grad[:, list(new)].abs().sum((0, 2, 3)) > 0).all()
+    # What new maps of the trunk say is there to be heeded.
+    assert (large.trunk.blocks[0].first.weight.grad.abs().sum((0, 2, 3)) > 0).all()
+    assert (large.out.weight.grad.abs().sum((0, 2, 3)) > 0).all()
 
 
-@pytest.mark.parametrize("hidden", [(8,), (8, 6)])
-def test_a_smaller_network_cannot_take_over(hidden: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("sizes", [(8, (8,)), (8, (8, 6)), (4, (8, 8))])
+def test_a_smaller_network_cannot_take_over(sizes: tuple[int, tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match="blocks"):
-        take_over(EdgeCNN(NetworkConfig(channels=8, hidden=hidden)), EdgeCNN(SMALL))
+        take_over(EdgeCNN(NetworkConfig(*sizes)), EdgeCNN(SMALL))
 
 
 def test_batch_invariance() -> None:

@@ -48,6 +48,6 @@ def test_a_long_side_stays_as_it_is() -> None:
     parameter.grad = torch.randn(3, 4, 3, 3)
     optimizer.step()
     state = optimizer.state[parameter]
-    assert state["left_basis"].shape == (3, 3)
+    assert state["left_basis"].shape == (1, 3, 3)
     assert "right_basis" not in state
     assert parameter.abs().min() > 0

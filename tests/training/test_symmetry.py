@@ -84,8 +84,40 @@ def test_fresh_weights_keep_their_size() -> None:
     assert {name: parameter.norm().item() for name, parameter in network.named_parameters()} == pytest.approx(before, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_coordinates_are_all_that_is_free(kind: type) -> None:
+    """Any coordinates make a symmetric network, and others make another."""
+    network = fresh(kind)
+    symmetry = Symmetry(network)
+    for coordinate in symmetry.coordinates:
+        torch.nn.init.normal_(coordinate, std=0.1)
+    chosen = [coordinate.detach().clone() for coordinate in symmetry.coordinates]
+    symmetry.write()
+    planes, tables = picture()
+    for turned, axes in VIEWS:
+        seen = results(network, view(planes, turned, axes), tables.transpose(2, 3) if turned else tables)
+        for one, other in zip(results(network, planes, tables), seen, strict=True):
+            torch.testing.assert_close(other, view(one, turned, axes), atol=1e-5, rtol=1e-4)
+    symmetry.read()
+    for coordinate, value in zip(symmetry.coordinates, chosen, strict=True):
+        torch.testing.assert_close(coordinate, value, atol=1e-5, rtol=1e-4)
+
+
+def test_a_step_along_all_coordinates_is_a_step_of_all_weights() -> None:
+    """So that a learning rate means the same whether or not a network is symmetric."""
+    network = fresh(EdgeCNN)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    symmetry = Symmetry(network)
+    with torch.no_grad():
+        for coordinate in symmetry.coordinates:
+            coordinate.add_(torch.randint(0, 2, coordinate.shape) * 2.0 - 1)
+    symmetry.write()
+    for parameter, old in zip(network.parameters(), before, strict=True):
+        assert (parameter - old).square().mean().item() == pytest.approx(1, rel=1e-4)
+
+
 def test_a_larger_network_stays_symmetric() -> None:
-    small, large = fresh(EdgeCNN), fresh(EdgeCNN, NetworkConfig(channels=16, hidden=(16, 24, 8)))
+    small, large = fresh(EdgeCNN), fresh(EdgeCNN, NetworkConfig(channels=24, hidden=(16, 24, 8)))
     take_over(large, small)
     planes, tables = picture()
     (one, _), (other, _) = large(planes, tables), large(view(planes, True, [2]), tables.transpose(2, 3))

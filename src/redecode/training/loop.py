@@ -57,7 +57,7 @@ class State:
     Attributes:
         modules: "network", and "discriminator" for the GAN.
         optimizers: that of each module, under the same name; rates are set at each step.
-        symmetry: of the network, where it is kept.
+        symmetry: of the network, where it is kept; with SOAP, its coordinates are what is optimized.
         ema: the moving average of the network's weights.
         step: optimizer steps done.
         seconds: of training, without validation.
@@ -169,6 +169,8 @@ def _prepare(fabric: Fabric, name: NetworkName, plan: Recipe, folder: Path) -> t
         Symmetry(network).begin()
     if plan.start:
         _start_from(folder / plan.start, network, plan.symmetric)
+    fabric.to_device(network)
+    symmetry = Symmetry(network) if plan.symmetric else None
     modules: dict[str, nn.Module] = {"network": network}
     step: Step
     if name == "edge":
@@ -179,10 +181,13 @@ def _prepare(fabric: Fabric, name: NetworkName, plan: Recipe, folder: Path) -> t
     optimizers: dict[str, Optimizer] = {}
     for key, module in modules.items():
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        kind = Soap if plan.schedule.soap and key == "network" else Adam
-        modules[key], optimizers[key] = fabric.setup(module, kind(module.parameters()))
+        modules[key] = fabric.setup(module)
+        optimizer: Optimizer = Adam(module.parameters())
+        if plan.schedule.soap and key == "network":
+            optimizer = Soap(symmetry.coordinates if symmetry else module.parameters())
+        optimizers[key] = fabric.setup_optimizers(optimizer)
     ema = {key: value.detach().clone() for key, value in network.state_dict().items()}
-    return State(modules, optimizers, Symmetry(network) if plan.symmetric else None, ema), step
+    return State(modules, optimizers, symmetry, ema), step
 
 
 def make_network(name: NetworkName, config: NetworkConfig) -> EdgeCNN | TextureGenerator:
@@ -274,16 +279,22 @@ def _frozen(wrapped: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _descend(fabric: Fabric, plan: Recipe, state: State, name: str, loss: Tensor) -> None:
-    state.optimizers[name].zero_grad()
+    module, optimizer = state.modules[name], state.optimizers[name]
+    symmetry = state.symmetry if name == "network" else None
+    module.zero_grad()
     fabric.backward(loss)
+    trained = list(module.parameters())
+    if symmetry and plan.schedule.soap:
+        symmetry.read_gradients()
+        trained = symmetry.coordinates
+    elif symmetry:
+        # To Adam, which scales each weight's step by itself, coordinates are not the same as weights.
+        symmetry.average_gradients()
     if name == "network":
-        if state.symmetry:
-            state.symmetry.average_gradients()
-        nn.utils.clip_grad_norm_(state.modules[name].parameters(), plan.schedule.clip)
-    state.optimizers[name].step()
-    if name == "network" and state.symmetry and plan.schedule.soap:
-        # SOAP's eigenvectors are not symmetric, so that its steps are not to the last bits, as Adam's are.
-        state.symmetry.average_weights()
+        nn.utils.clip_grad_norm_(trained, plan.schedule.clip)
+    optimizer.step()
+    if symmetry and plan.schedule.soap:
+        symmetry.write()
 
 
 def _progress(plan: Recipe, state: State, max_minutes: float | None) -> float:
@@ -449,6 +460,8 @@ def _load_checkpoint(path: Path, state: State) -> None:
             index, _, moment = entry.partition(".")
             moments.setdefault(int(index), {})[moment] = value
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    if state.symmetry:
+        state.symmetry.read()
     counters = json.loads(metadata["counters"])
     state.step, state.seconds, state.images = counters["step"], counters["seconds"], counters["images"]
 

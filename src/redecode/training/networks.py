@@ -198,30 +198,40 @@ def residual_blocks(network: EdgeCNN | TextureGenerator) -> list[ResidualBlock]:
 
 @torch.no_grad()
 def take_over(network: EdgeCNN | TextureGenerator, trained: EdgeCNN | TextureGenerator) -> None:
-    """Start from a trained network of the same kind and the same maps outside its blocks: gives what that one gives.
+    """Start from a trained network of the same kind, which may be smaller: gives what that one gives.
 
-    Hidden maps and blocks that the trained one lacks have no say at first; such blocks are the last ones.
+    Maps and blocks that the trained one lacks have no say at first, and are the last ones.
 
     Args:
         network: to start, with fresh weights.
-        trained: to start from, with no more blocks, and in none of them more hidden maps.
+        trained: to start from, with no more maps, no more blocks, and in none of them more hidden maps.
 
     Raises:
         ValueError: it has.
     """
     blocks, old_blocks = residual_blocks(network), residual_blocks(trained)
     sizes, old_sizes = [[block.first.out_channels for block in part] for part in (blocks, old_blocks)]
-    if len(old_sizes) > len(sizes) or any(old > new for old, new in zip(old_sizes, sizes, strict=False)):
-        raise ValueError(f"blocks of {sizes} maps cannot take over blocks of {old_sizes}")
-    others = {name: value for name, value in trained.state_dict().items() if not name.startswith("trunk.blocks.")}
-    network.load_state_dict(others, strict=False)
+    channels, old_channels = network.config.channels, trained.config.channels
+    if old_channels > channels or len(old_sizes) > len(sizes) or any(old > new for old, new in zip(old_sizes, sizes, strict=False)):
+        raise ValueError(f"{channels} maps and blocks of {sizes} cannot take over {old_channels} and blocks of {old_sizes}")
+    values = trained.state_dict()
     for block in blocks:
         nn.init.zeros_(block.second.weight)
         nn.init.zeros_(block.second.bias)  # type: ignore[arg-type]
-    for block, old in zip(blocks, old_blocks, strict=False):
-        own = block.state_dict()
-        for name, value in old.state_dict().items():
-            own[name][tuple(slice(side) for side in value.shape)] = value
+    for name, own in network.state_dict().items():
+        if name not in values:
+            continue
+        old = values[name]
+        rows = old.shape[0]
+        # Old maps hear nothing of new ones. These say something from the beginning where nothing heeds them.
+        own[:rows] = 0
+        if name.endswith((".second.weight", ".second.bias", "last.weight", "last.bias")):
+            own[rows:] = 0
+        if name == "merge.weight":
+            # The edge branch's maps are behind the trunk's.
+            own[:rows, :old_channels], own[:rows, channels:] = old[:, :old_channels], old[:, old_channels:]
+        else:
+            own[tuple(slice(side) for side in old.shape)] = old
 
 
 class Discriminator(nn.Module):

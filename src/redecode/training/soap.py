@@ -31,7 +31,7 @@ class Soap(Optimizer):
     ) -> None:
         """
         Args:
-            params: to train. Vectors have Adam's plain steps.
+            params: to train. Vectors have Adam's plain steps; what has three dimensions is a stack of matrices, each with bases of its own.
             lr: length of a step, as Adam's.
             betas: decay of the averages of the gradient, and of its square in its own coordinates, of G Gᵀ and of Gᵀ G.
             every: steps between two renewals of their eigenvectors, each one round of orthogonal iteration.
@@ -52,22 +52,22 @@ class Soap(Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    update = self._update(self.state[parameter], _matrix(parameter.grad), group)
+                    update = self._update(self.state[parameter], parameter.grad, group)
                     parameter.add_(update.view(parameter.shape), alpha=-group["lr"])
         return loss
 
     def _update(self, state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> Tensor:
         first, second = group["betas"]
+        products = _products(gradient, group["largest"])
+        gradient = _matrices(gradient)
         if not state:
             state |= {"step": torch.tensor(0.0), "mean": torch.zeros_like(gradient), "square": torch.zeros_like(gradient)}
-        products = _products(gradient, group["largest"])
         for side, product in products.items():
             if side in state:
                 state[side].lerp_(product, 1 - second)
             else:
                 state[side] = product * (1 - second)
-                # In 64 bits: in 32 the solver has given no numbers where most rows were zero.
-                state[_basis(side)] = torch.linalg.eigh(product.double())[1].flip(1).to(product.dtype).contiguous()
+                state[_basis(side)] = _first_basis(gradient if side == "right" else gradient.mT)
         state["step"] += 1
         steps = state["step"].item()
         state["mean"].lerp_(gradient, 1 - first)
@@ -81,17 +81,23 @@ class Soap(Optimizer):
         return update
 
 
-def _matrix(gradient: Tensor) -> Tensor:
-    return gradient.flatten(1).contiguous() if gradient.ndim > 1 else gradient[None]
+def _matrices(gradient: Tensor) -> Tensor:
+    """A stack of matrices [stack, rows, columns]; of a vector, of one row."""
+    if gradient.ndim == 3:
+        return gradient
+    return gradient.flatten(1).contiguous()[None] if gradient.ndim > 1 else gradient[None, None]
 
 
 def _products(gradient: Tensor, largest: int) -> dict[str, Tensor]:
-    rows, columns = gradient.shape
+    if gradient.ndim == 1:
+        return {}
+    matrices = _matrices(gradient)
+    _, rows, columns = matrices.shape
     found = {}
     if 1 < rows <= largest:
-        found["left"] = gradient @ gradient.T
-    if rows > 1 and columns <= largest:
-        found["right"] = gradient.T @ gradient
+        found["left"] = matrices @ matrices.mT
+    if 1 < columns <= largest:
+        found["right"] = matrices.mT @ matrices
     return found
 
 
@@ -99,19 +105,32 @@ def _basis(side: str) -> str:
     return f"{side}_basis"
 
 
+def _first_basis(gradient: Tensor) -> Tensor:
+    """Eigenvectors of Gᵀ G, largest values first.
+
+    One gradient leaves many of the values zero. Between the vectors of these the last bits would decide, which are not the same on one
+    process and on two: the places decide in their stead. (In 64 bits: in 32 the solver has given no numbers where most rows were zero.)
+    """
+    product = gradient.double().mT @ gradient.double()
+    values, vectors = torch.linalg.eigh(product)
+    free = (vectors * (values < 1e-8 * values[:, -1:])[:, None]) @ vectors.mT
+    ties = values.mean(-1)[:, None] * torch.linspace(1e-3, 2e-3, product.shape[-1], device=product.device)
+    return torch.linalg.eigh(product + free * ties[:, None] @ free)[1].flip(-1).to(gradient.dtype).contiguous()
+
+
 def _turned(values: Tensor, state: dict[str, Any], back: bool = False) -> Tensor:
     """Into the eigenbases, or back from them."""
     left, right = (state.get(_basis(side)) for side in _SIDES)
     if left is not None:
-        values = (left if back else left.T) @ values
+        values = (left if back else left.mT) @ values
     if right is not None:
-        values = values @ (right.T if back else right)
+        values = values @ (right.mT if back else right)
     return values
 
 
 def _renew(state: dict[str, Any], side: str) -> None:
     """One round of orthogonal iteration, on eigenvectors in the order of their values."""
     basis, product = state[_basis(side)], state[side]
-    order = (basis * (product @ basis)).sum(0).argsort(descending=True)
-    state["square"] = state["square"].index_select(_SIDES.index(side), order)
-    state[_basis(side)] = torch.linalg.qr(product @ basis[:, order])[0]
+    order = (basis * (product @ basis)).sum(1).argsort(descending=True)
+    state["square"] = state["square"].take_along_dim(order[:, :, None] if side == "left" else order[:, None], 1 + _SIDES.index(side))
+    state[_basis(side)] = torch.linalg.qr(product @ basis.take_along_dim(order[:, None], 2))[0]

@@ -6,16 +6,23 @@ eight times over learns more slowly, and never quite (the mean over the eight is
 
 The maps come in eights, one for each symmetry. To turn the picture turns the maps and permutes them within their eights, and whatever the
 weights do to them must go along with that (Cohen and Welling 2016, "Group equivariant convolutional networks": their p4m). So the network
-remains the plain one, and costs what it costs: it is its weights that are symmetric. They begin so, and remain so because their gradients
-are averaged over the symmetries.
+remains the plain one, and costs what it costs: it is its weights that are symmetric.
+
+That leaves an eighth of them free. Seen from the right directions the matrix of a layer falls into five: one for each way in which features
+can answer to the symmetries (the irreducible representations of the square's group), because no weight can lead from one to another. The
+smallest is eight times smaller on either side than the layer's. These matrices are the network's *coordinates*; to train them is to train
+symmetric weights and nothing else, with steps that cost next to nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .networks import BLOCK, COLOURS, EdgeCNN, TextureGenerator
 
@@ -41,13 +48,46 @@ Move = Callable[[Tensor], Tensor]
 _GENERATORS: tuple[Move, ...] = (_turn, _mirror_rows, _mirror_columns)
 
 
+@dataclass(frozen=True)
+class _Block:
+    """One way to answer to the symmetries, for the parameters of one shape.
+
+    Attributes:
+        rows: for each of its partners, orthogonal directions among the outputs [outputs, block's rows].
+        columns: the same among the inputs, [inputs, block's columns].
+    """
+
+    rows: list[Tensor]
+    columns: list[Tensor]
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """Parameters that all symmetries move alike.
+
+    Attributes:
+        members: which of the network's parameters.
+        shape: of each.
+        blocks: what is left of their matrices.
+    """
+
+    members: list[int]
+    shape: torch.Size
+    blocks: list[_Block]
+
+
 class Symmetry:
-    """The symmetries of a network's parameters."""
+    """The symmetries of a network's parameters, and their coordinates.
+
+    Attributes:
+        coordinates: what is free in the parameters: vectors of what biases there are, and stacks of matrices [layers, rows, columns].
+            Leaves for an optimizer, see :meth:`read`, :meth:`read_gradients` and :meth:`write`.
+    """
 
     def __init__(self, network: EdgeCNN | TextureGenerator) -> None:
         """
         Args:
-            network: on the device that it is trained on.
+            network: on the device that it is trained on; symmetric, or to be made so by :meth:`begin`.
 
         Raises:
             ValueError: its maps are no multiples of ORBIT.
@@ -56,52 +96,84 @@ class Symmetry:
             sizes = f"{network.config.channels} and {network.config.hidden}"
             raise ValueError(f"a symmetric network has multiples of {ORBIT} maps, not {sizes}")
         self._parameters = list(network.parameters())
-        lengths = [parameter.numel() for parameter in self._parameters]
-        places = [
-            (name, place.view(parameter.shape))
-            for (name, parameter), place in zip(network.named_parameters(), torch.split(torch.arange(sum(lengths)), lengths), strict=True)
-        ]
-        # What each generator does to all parameters in a row: where it takes the value from that it puts in a place. A thousand small
-        # operations, one for each parameter, would take as long as a step of the optimizer.
-        self._sources = [
-            _row([_acted(name, place, network.config.unshuffle, move) for name, place in places]).to(self._parameters[0].device)
-            for move in _GENERATORS
-        ]
+        alike: dict[Any, list[int]] = {}
+        moves: dict[Any, list[tuple[Tensor, Tensor]]] = {}
+        for number, (name, parameter) in enumerate(network.named_parameters()):
+            axes = [_axes(name, parameter.shape, network.config.unshuffle, move) for move in _GENERATORS]
+            key = parameter.shape, *(tuple(axis.tolist()) for pair in axes for axis in pair)
+            moves[key] = axes
+            alike.setdefault(key, []).append(number)
+        device = self._parameters[0].device
+        self._layers = [_Layers(members, key[0], _blocks(moves[key], device)) for key, members in alike.items()]
+        self.coordinates = [nn.Parameter(each) for each in self._coordinates(self._parameters)]
 
     @torch.no_grad()
     def begin(self) -> None:
         """Make fresh weights symmetric, and as large as they were: the mean of random values is smaller than these."""
         lengths = [parameter.norm() for parameter in self._parameters]
-        self.average_weights()
+        self.read()
+        self.write()
         for parameter, length in zip(self._parameters, lengths, strict=True):
             if shrunk := parameter.norm():
                 parameter.mul_(length / shrunk)
+        self.read()
 
     @torch.no_grad()
-    def average_weights(self) -> None:
-        """Replace all weights by their means over the symmetries: nothing to do but where an optimizer was not quite symmetric."""
-        self._average(self._parameters)
+    def read(self) -> None:
+        """Bring the coordinates up to the network's parameters."""
+        for coordinate, values in zip(self.coordinates, self._coordinates(self._parameters), strict=True):
+            coordinate.copy_(values)
+
+    @torch.no_grad()
+    def read_gradients(self) -> None:
+        """Give the coordinates the gradients that the network's parameters have, all of them: those of all eight views of the batch.
+
+        They are gradients by direction, as SOAP and Adam take them: how long the coordinates are does not enter.
+        """
+        for coordinate, values in zip(self.coordinates, self._coordinates(self._gradients()), strict=True):
+            coordinate.grad = values
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Bring the network's parameters up to the coordinates."""
+        self._spread(self.coordinates, self._parameters)
 
     @torch.no_grad()
     def average_gradients(self) -> None:
-        """Replace the gradients, of all parameters, by their means over the symmetries: those of all eight views of the batch."""
-        self._average([parameter.grad for parameter in self._parameters if parameter.grad is not None])
+        """Replace the gradients of the network's parameters, all of them, by their means over the symmetries."""
+        gradients = self._gradients()
+        self._spread(self._coordinates(gradients), gradients)
 
-    def _average(self, values: Sequence[Tensor]) -> None:
-        row = _row(values)
-        for source in self._sources:
-            row = (row + row[source]) / 2
-        for each, mean in zip(values, torch.split(row, [each.numel() for each in values]), strict=True):
-            each.copy_(mean.view(each.shape))
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+
+    def _coordinates(self, values: Sequence[Tensor]) -> list[Tensor]:
+        found = []
+        for layers in self._layers:
+            stack = torch.stack([values[number].detach() for number in layers.members]).reshape(len(layers.members), layers.shape[0], -1)
+            rows = torch.cat([rows / rows.square().sum(0) for block in layers.blocks for rows in block.rows], 1)
+            answers = iter((rows.T @ stack).split([rows.shape[1] for block in layers.blocks for rows in block.rows], 1))
+            for block in layers.blocks:
+                partners = [next(answers) @ columns for columns in block.columns]
+                found.append(torch.stack(partners).mean(0) if len(partners) > 1 else partners[0])
+        return [each.flatten() if each.shape[2] == 1 else each for each in found]
+
+    def _spread(self, coordinates: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        left = iter(coordinates)
+        for layers in self._layers:
+            count = len(layers.members)
+            parts = []
+            for block in layers.blocks:
+                free = next(left).view(count, block.rows[0].shape[1], -1)
+                parts += [free @ columns.T for columns in block.columns]
+            rows = torch.cat([rows for block in layers.blocks for rows in block.rows], 1)
+            stack = (rows @ torch.cat(parts, 1)).view(count, *layers.shape)
+            torch._foreach_copy_([values[number] for number in layers.members], list(stack))
 
 
-def _row(values: Sequence[Tensor]) -> Tensor:
-    return torch.cat([each.flatten() for each in values])
-
-
-def _acted(name: str, values: Tensor, unshuffle: int, move: Move) -> Tensor:
-    """What a symmetry makes of the parameter of a name: it permutes outputs and inputs of the layer, and moves kernels."""
-    outputs, inputs = values.shape[0], values.shape[1] if values.ndim > 1 else 0
+def _axes(name: str, shape: torch.Size, unshuffle: int, move: Move) -> tuple[Tensor, Tensor]:
+    """What a symmetry does to the parameter of a name: where it takes each row of its matrix from, and each column."""
+    outputs, inputs = shape[0], shape[1] if len(shape) > 1 else 1
     cell, phases = _positions(unshuffle, move), _positions(BLOCK // unshuffle, move)
     # Tables turn with the picture; to mirror it changes the signs of coefficients, and no step. So do the features that are made of them,
     # which come in pairs.
@@ -110,25 +182,56 @@ def _acted(name: str, values: Tensor, unshuffle: int, move: Move) -> Tensor:
     layer = name.rpartition(".")[0]
     match layer:
         case "trunk.stem":
-            goes = _maps(outputs, move), _repeated(cell, COLOURS)
+            to, of = _maps(outputs, move), _repeated(cell, COLOURS)
         case "trunk.bias.mlp.0":
-            goes = _repeated(pair, outputs // 2), _repeated(steps, 2)
+            to, of = _repeated(pair, outputs // 2), _repeated(steps, 2)
         case "trunk.bias.mlp.2":
             maps = _maps(outputs // len(phases), move)
-            goes = (maps[:, None] * len(phases) + phases).flatten(), _repeated(pair, inputs // 2)
+            to, of = (maps[:, None] * len(phases) + phases).flatten(), _repeated(pair, inputs // 2)
         case "edge":
-            goes = cell, _maps(inputs, move)
+            to, of = cell, _maps(inputs, move)
         case "merge":
             maps = _maps(outputs, move)
             # In an Edge-CNN the edge branch's maps are behind the trunk's.
-            goes = maps, torch.cat([maps, outputs + cell])[:inputs]
+            to, of = maps, torch.cat([maps, outputs + cell])[:inputs]
         case "out":
-            goes = _repeated(cell, COLOURS), _maps(inputs, move)
+            to, of = _repeated(cell, COLOURS), _maps(inputs, move)
         case _:
-            goes = _maps(outputs, move), _maps(inputs, move)
-    to, of = goes
-    moved = values[to] if values.ndim == 1 else values[to][:, of]
-    return move(moved) if values.ndim == 4 else moved
+            to, of = _maps(outputs, move), _maps(inputs, move)
+    if len(shape) == 1:
+        return to, torch.arange(1)
+    places = torch.arange(shape[1:].numel()).view(shape[1:])[of]
+    return to, (move(places) if places.ndim == 3 else places).flatten()
+
+
+def _blocks(axes: list[tuple[Tensor, Tensor]], device: torch.device) -> list[_Block]:
+    """The blocks of a matrix whose rows and columns the generators move so."""
+    to, of = ([pair[axis] for pair in axes] for axis in (0, 1))
+    found = [([_directions(to, *signs)], [_directions(of, *signs)]) for signs in [(1, 1, 1), (-1, 1, 1), (1, -1, -1), (-1, -1, -1)]]
+    # What is odd in rows and even in columns, and what that becomes by turning. The same weights lead from one to one and other to other.
+    rows, columns = (_directions(axis, 0, -1, 1) for axis in (to, of))
+    found.append(([rows, rows[to[0]]], [columns, columns[of[0]]]))
+    # An optimizer that moves every coordinate by 1 shall move the weights by 1 in the mean (root mean square), as if they were free.
+    moved = sum(rows.shape[1] * columns.shape[1] for partners in found for rows, columns in zip(*partners, strict=True))
+    length = math.sqrt(len(to[0]) * len(of[0]) / moved)
+    return [
+        _Block([length * each.to(device) for each in rows], [each.to(device) for each in columns])
+        for rows, columns in found
+        if rows[0].shape[1] and columns[0].shape[1]
+    ]
+
+
+def _directions(moves: list[Tensor], turned: int, mirrored_rows: int, mirrored_columns: int) -> Tensor:
+    """Orthonormal directions that keep or change their sign under each generator (0: whatever it does to them), [places, directions]."""
+    places = torch.arange(len(moves[0]))
+    project = torch.eye(len(places), dtype=torch.float64)
+    for sources, sign in zip(moves, (turned, mirrored_rows, mirrored_columns), strict=True):
+        if sign:
+            project = (project + sign * project[sources]) / 2
+    # Each column is what becomes of one place. Of all places that one of them can be moved to it is the same but for its sign.
+    lowest = (project.abs() > 1e-9).int().argmax(0)
+    directions = project[:, (lowest == places) & (project.abs().amax(0) > 1e-9)]
+    return (directions / directions.norm(dim=0)).float()
 
 
 def _positions(side: int, move: Move) -> Tensor:
