@@ -185,7 +185,7 @@ def _prepare(fabric: Fabric, name: NetworkName, plan: Recipe, folder: Path) -> t
         optimizer: Optimizer = Adam(module.parameters())
         if plan.schedule.soap and key == "network":
             optimizer = Soap(symmetry.coordinates if symmetry else module.parameters())
-        optimizers[key] = fabric.setup_optimizers(optimizer)
+        optimizers[key] = fabric.setup_optimizers(optimizer)  # type: ignore[assignment]
     ema = {key: value.detach().clone() for key, value in network.state_dict().items()}
     return State(modules, optimizers, symmetry, ema), step
 

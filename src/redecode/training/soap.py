@@ -115,7 +115,8 @@ def _first_basis(gradient: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(product)
     free = (vectors * (values < 1e-8 * values[:, -1:])[:, None]) @ vectors.mT
     ties = values.mean(-1)[:, None] * torch.linspace(1e-3, 2e-3, product.shape[-1], device=product.device)
-    return torch.linalg.eigh(product + free * ties[:, None] @ free)[1].flip(-1).to(gradient.dtype).contiguous()
+    first: Tensor = torch.linalg.eigh(product + free * ties[:, None] @ free)[1].flip(-1).to(gradient.dtype).contiguous()
+    return first
 
 
 def _turned(values: Tensor, state: dict[str, Any], back: bool = False) -> Tensor:

@@ -152,7 +152,7 @@ class Symmetry:
         for layers in self._layers:
             stack = torch.stack([values[number].detach() for number in layers.members]).reshape(len(layers.members), layers.shape[0], -1)
             rows = torch.cat([rows / rows.square().sum(0) for block in layers.blocks for rows in block.rows], 1)
-            answers = iter((rows.T @ stack).split([rows.shape[1] for block in layers.blocks for rows in block.rows], 1))
+            answers = iter(torch.split(rows.T @ stack, [rows.shape[1] for block in layers.blocks for rows in block.rows], 1))
             for block in layers.blocks:
                 partners = [next(answers) @ columns for columns in block.columns]
                 found.append(torch.stack(partners).mean(0) if len(partners) > 1 else partners[0])
@@ -231,7 +231,7 @@ def _directions(moves: list[Tensor], turned: int, mirrored_rows: int, mirrored_c
     # Each column is what becomes of one place. Of all places that one of them can be moved to it is the same but for its sign.
     lowest = (project.abs() > 1e-9).int().argmax(0)
     directions = project[:, (lowest == places) & (project.abs().amax(0) > 1e-9)]
-    return (directions / directions.norm(dim=0)).float()
+    return torch.nn.functional.normalize(directions, dim=0).float()
 
 
 def _positions(side: int, move: Move) -> Tensor:

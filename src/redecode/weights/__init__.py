@@ -18,7 +18,7 @@ from ..errors import DependencyError
 # Of each preset, the network of each layer.
 PRESETS = {
     "fast": {"edge": "fast-edge", "texture": "fast-texture"},
-    "best": {"edge": "best-edge", "texture": "fast-texture"},
+    "best": {"edge": "best-edge", "texture": "best-texture"},
 }
 # And how the name of a network's file ends.
 _ENDINGS = {"int8": ".int8.onnx", "float32": ".onnx"}
