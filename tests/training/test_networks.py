@@ -47,9 +47,10 @@ def test_a_larger_network_takes_over_and_learns(kind: type[EdgeCNN] | type[Textu
     take_over(large, small)
     planes, tables = inputs()
     results = [network(planes, tables) for network in (small, large)]
-    for one, other in zip(*(result if isinstance(result, tuple) else (result,) for result in results), strict=True):
+    ones, others = (result if isinstance(result, tuple) else (result,) for result in results)
+    for one, other in zip(ones, others, strict=True):
         torch.testing.assert_close(one, other)
-    sum(result.square().mean() for result in (results[1] if isinstance(results[1], tuple) else results[1:])).backward()
+    sum(other.square().mean() for other in others).backward()
     for block, new in zip(large.trunk.blocks, (range(0), range(8, 12), range(6)), strict=True):
         assert (block.second.weight.grad[:, list(new)].abs().sum((0, 2, 3)) > 0).all()
     # What new maps of the trunk say is there to be heeded.

@@ -165,12 +165,14 @@ def train(
 
 def _prepare(fabric: Fabric, name: NetworkName, plan: Recipe, folder: Path) -> tuple[State, Step]:
     network = make_network(name, plan.network)
-    if plan.symmetric:
-        Symmetry(network).begin()
-    if plan.start:
-        _start_from(folder / plan.start, network, plan.symmetric)
     fabric.to_device(network)
     symmetry = Symmetry(network) if plan.symmetric else None
+    if symmetry:
+        symmetry.begin()
+    if plan.start:
+        _start_from(folder / plan.start, network, plan.symmetric)
+    if symmetry:
+        symmetry.read()
     modules: dict[str, nn.Module] = {"network": network}
     step: Step
     if name == "edge":

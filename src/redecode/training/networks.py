@@ -215,9 +215,9 @@ def take_over(network: EdgeCNN | TextureGenerator, trained: EdgeCNN | TextureGen
     if old_channels > channels or len(old_sizes) > len(sizes) or any(old > new for old, new in zip(old_sizes, sizes, strict=False)):
         raise ValueError(f"{channels} maps and blocks of {sizes} cannot take over {old_channels} and blocks of {old_sizes}")
     values = trained.state_dict()
-    for block in blocks:
-        nn.init.zeros_(block.second.weight)
-        nn.init.zeros_(block.second.bias)  # type: ignore[arg-type]
+    for layer in (*(block.second for block in blocks), network.trunk.last):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     for name, own in network.state_dict().items():
         if name not in values:
             continue
@@ -225,8 +225,6 @@ def take_over(network: EdgeCNN | TextureGenerator, trained: EdgeCNN | TextureGen
         rows = old.shape[0]
         # Old maps hear nothing of new ones. These say something from the beginning where nothing heeds them.
         own[:rows] = 0
-        if name.endswith((".second.weight", ".second.bias", "last.weight", "last.bias")):
-            own[rows:] = 0
         if name == "merge.weight":
             # The edge branch's maps are behind the trunk's.
             own[:rows, :old_channels], own[:rows, channels:] = old[:, :old_channels], old[:, old_channels:]

@@ -58,8 +58,8 @@ class Soap(Optimizer):
 
     def _update(self, state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> Tensor:
         first, second = group["betas"]
-        products = _products(gradient, group["largest"])
-        gradient = _matrices(gradient)
+        vector, gradient = gradient.ndim == 1, _matrices(gradient)
+        products = {} if vector else _products(gradient, group["largest"])
         if not state:
             state |= {"step": torch.tensor(0.0), "mean": torch.zeros_like(gradient), "square": torch.zeros_like(gradient)}
         for side, product in products.items():
@@ -88,10 +88,7 @@ def _matrices(gradient: Tensor) -> Tensor:
     return gradient.flatten(1).contiguous()[None] if gradient.ndim > 1 else gradient[None, None]
 
 
-def _products(gradient: Tensor, largest: int) -> dict[str, Tensor]:
-    if gradient.ndim == 1:
-        return {}
-    matrices = _matrices(gradient)
+def _products(matrices: Tensor, largest: int) -> dict[str, Tensor]:
     _, rows, columns = matrices.shape
     found = {}
     if 1 < rows <= largest:

@@ -69,11 +69,15 @@ class _Layers:
         members: which of the network's parameters.
         shape: of each.
         blocks: what is left of their matrices.
+        rows: those of all blocks side by side, [outputs, outputs or less].
+        answers: how far outputs go along each of these rows, their pseudo-inverse.
     """
 
     members: list[int]
     shape: torch.Size
     blocks: list[_Block]
+    rows: Tensor
+    answers: Tensor
 
 
 class Symmetry:
@@ -104,19 +108,25 @@ class Symmetry:
             moves[key] = axes
             alike.setdefault(key, []).append(number)
         device = self._parameters[0].device
-        self._layers = [_Layers(members, key[0], _blocks(moves[key], device)) for key, members in alike.items()]
+        self._layers = []
+        for key, members in alike.items():
+            blocks = _blocks(moves[key], device)
+            rows = torch.cat([rows for block in blocks for rows in block.rows], 1)
+            self._layers.append(_Layers(members, key[0], blocks, rows, (rows / rows.square().sum(0)).T))
         self.coordinates = [nn.Parameter(each) for each in self._coordinates(self._parameters)]
 
     @torch.no_grad()
     def begin(self) -> None:
-        """Make fresh weights symmetric, and as large as they were: the mean of random values is smaller than these."""
+        """Make fresh weights symmetric, and as large as they were: the mean of random values is smaller than these.
+
+        The coordinates are not up to that yet.
+        """
         lengths = [parameter.norm() for parameter in self._parameters]
         self.read()
         self.write()
         for parameter, length in zip(self._parameters, lengths, strict=True):
             if shrunk := parameter.norm():
                 parameter.mul_(length / shrunk)
-        self.read()
 
     @torch.no_grad()
     def read(self) -> None:
@@ -151,8 +161,7 @@ class Symmetry:
         found = []
         for layers in self._layers:
             stack = torch.stack([values[number].detach() for number in layers.members]).reshape(len(layers.members), layers.shape[0], -1)
-            rows = torch.cat([rows / rows.square().sum(0) for block in layers.blocks for rows in block.rows], 1)
-            answers = iter(torch.split(rows.T @ stack, [rows.shape[1] for block in layers.blocks for rows in block.rows], 1))
+            answers = iter(torch.split(layers.answers @ stack, [rows.shape[1] for block in layers.blocks for rows in block.rows], 1))
             for block in layers.blocks:
                 partners = [next(answers) @ columns for columns in block.columns]
                 found.append(torch.stack(partners).mean(0) if len(partners) > 1 else partners[0])
@@ -166,8 +175,7 @@ class Symmetry:
             for block in layers.blocks:
                 free = next(left).view(count, block.rows[0].shape[1], -1)
                 parts += [free @ columns.T for columns in block.columns]
-            rows = torch.cat([rows for block in layers.blocks for rows in block.rows], 1)
-            stack = (rows @ torch.cat(parts, 1)).view(count, *layers.shape)
+            stack = (layers.rows @ torch.cat(parts, 1)).view(count, *layers.shape)
             torch._foreach_copy_([values[number] for number in layers.members], list(stack))
 
 
