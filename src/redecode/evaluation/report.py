@@ -133,7 +133,7 @@ def _quality_table(results: list[Result]) -> str:
         label = f"QF {result.quality}, {result.network}"
         lines.append([label, *psnr, f"{gains['base']:+.2f}", f"{gains['fused']:+.2f}", *lpips])
     title = f"**{_set_title(first)}, {first.protocol} protocol, by quality factor**: dB, projected; the least gain over plain JPEG"
-    commands = " ".join(sorted({f"`{result.command}`" for result in results if result.quality == first.quality}))
+    commands = " and ".join(sorted({f"`{result.command}`" for result in results if result.quality == first.quality}))
     return _table(title, header, lines, f"With {commands}, and so on for every quality factor")
 
 
