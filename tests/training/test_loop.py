@@ -256,8 +256,8 @@ def test_two_processes_train_like_one(photographs: Path, tmp_path: Path, network
     for name, value in weights[0].items():
         # SOAP takes full steps along directions that gradients hardly have, too, and there the last bits show; most of all in what is made
         # of the tables, of which forty crops have but a few.
-        if not (soap and name.startswith("trunk.bias.")):
-            torch.testing.assert_close(value, weights[1][name], atol=1e-3 if soap else 1e-4, rtol=0)
+        apart = (5e-3 if name.startswith("trunk.bias.") else 1e-3) if soap else 1e-4
+        torch.testing.assert_close(value, weights[1][name], atol=apart, rtol=0)
 
 
 def test_batches_must_be_shared_out_evenly(tmp_path: Path) -> None:

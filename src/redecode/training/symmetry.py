@@ -239,7 +239,7 @@ def _directions(moves: list[Tensor], turned: int, mirrored_rows: int, mirrored_c
     # Each column is what becomes of one place. Of all places that one of them can be moved to it is the same but for its sign.
     lowest = (project.abs() > 1e-9).int().argmax(0)
     directions = project[:, (lowest == places) & (project.abs().amax(0) > 1e-9)]
-    return torch.nn.functional.normalize(directions, dim=0).float()
+    return nn.functional.normalize(directions, dim=0).float()
 
 
 def _positions(side: int, move: Move) -> Tensor:
