@@ -48,8 +48,9 @@ def test_any_picture_comes_closer_to_the_original(photograph: np.ndarray) -> Non
 def test_luma_lands_in_the_cells(photograph: np.ndarray) -> None:
     image = jpeg.read(jpeg.compress(whole_blocks(photograph), 10))
     projected = projection.project(gaussian_filter(image.planes(), (0, 3, 3)), image)
-    back = projection._correction(projected[0], image.components[0], (1, 1), 0.0)
-    assert np.abs(back).max() < 1e-3
+    luma = image.components[0]
+    distance = projection.coefficients_of(projected[0], luma, image) / luma.table - luma.coefficients
+    assert np.abs(distance).max() <= 0.5
 
 
 @pytest.mark.parametrize("quality", [5, 10, 30])
@@ -94,3 +95,30 @@ def test_projection_raises_psnr_on_every_image_of_live1(live1: list[np.ndarray],
         planes = gaussian_filter(image.planes(), (0, sigma, sigma))
         plain = psnr(colour.to_uint8(planes[0]), luma)
         assert psnr(projection.to_pixels(planes, image), luma) >= plain - 0.005
+
+
+@pytest.mark.parametrize("subsampling", jpeg.SUBSAMPLINGS)
+def test_estimate_multiplies_distances_by_their_gains(photograph: np.ndarray, subsampling: str) -> None:
+    """Every coefficient by the gain of its kind, side, step and distance; what lies in the middle stays there."""
+    image = jpeg.read(jpeg.compress(whole_blocks(photograph), 10, subsampling))
+    planes = gaussian_filter(image.planes(), (0, 1, 1))
+    kinds, sides, rows, columns = projection.GAIN_SHAPE
+    # Gains that differ by everything but the distance, so that there is nothing to interpolate.
+    gains = np.repeat(np.linspace(0.2, 1.2, kinds * sides * rows, dtype=np.float32), columns).reshape(projection.GAIN_SHAPE)
+    moved = projection.estimate(planes, image, gains)
+    for index, component in enumerate(image.components):
+        before, after = (
+            projection.coefficients_of(p[index], component, image) / component.table - component.coefficients for p in (planes, moved)
+        )
+        kind = 0 if index == 0 else 2 if component.sampling == image.max_sampling else 1
+        side = np.where(component.coefficients == 0, 0, np.where(before * component.coefficients > 0, 1, 2))
+        row = np.broadcast_to(np.rint(2 * np.log2(component.table)).astype(int), side.shape)
+        # On the middle it does not matter which side it is; next to it rounding may say either.
+        expected = before * gains[kind, side, row, 0]
+        np.testing.assert_allclose(after, expected, atol=2e-3)
+
+
+def test_estimate_with_gains_of_one_changes_nothing(photograph: np.ndarray) -> None:
+    image = jpeg.read(jpeg.compress(photograph, 10))
+    planes = gaussian_filter(image.planes(), (0, 1, 1))
+    np.testing.assert_allclose(projection.estimate(planes, image, np.ones(projection.GAIN_SHAPE, np.float32)), planes, atol=1e-3)

@@ -57,7 +57,7 @@ class Decoded:
         image: the result.
         mask: bool [H, W], where texture may replace fidelity; nowhere where the amount is 0 and the layers were not asked for.
         picture: the file as read, with its metadata.
-        base_planes: the fidelity layer L_B as the network gives it, float32 [components, H, W], planes 0 … 255; None where the layers
+        base_planes: the fidelity layer L_B before its projection, float32 [components, H, W], planes 0 … 255; None where the layers
             were not asked for.
         texture_planes: the texture layer L_T, likewise; None also where the texture amount is 0 and it was not computed.
         amount: of texture, 0 … 1.
@@ -197,10 +197,21 @@ class Decoder:
     def base_layer(self, picture: Picture) -> Float32:
         """L_B of a picture, in one piece: float32 [components, H, W], planes 0 … 255, neither projected nor rounded.
 
-        At high qualities it fades into the plain decode (see BASE_FADE).
+        Where there is a file, what the network gives is brought to :func:`redecode.projection.estimate`. At high qualities it fades into
+        the plain decode instead (see BASE_FADE).
         """
         say, plain = _say(picture, BASE_FADE), picture.planes()
-        return _blend(plain, self._run("edge", picture, plain), say) if say else plain
+        if not say:
+            return plain
+        restored = self._run("edge", picture, plain)
+        if say < 1:
+            return _blend(plain, restored, say)
+        gains = self._networks["edge"].gains
+        if not isinstance(picture, JpegImage) or gains is None:
+            return restored
+        parts = picture.parts()
+        layers = np.split(restored, _bounds(parts))
+        return np.concatenate([projection.estimate(layer, part, gains) for layer, part in zip(layers, parts, strict=True)])
 
     def texture_layer(self, picture: Picture, base: Float32) -> Float32:
         """L_T of a picture, like :meth:`base_layer`; at high qualities it fades into L_B (see TEXTURE_FADE)."""

@@ -34,6 +34,7 @@ class Network:
 
     Attributes:
         halo: radius of its receptive field in pixels.
+        gains: of its coefficients, as :func:`redecode.projection.estimate` takes them; None for a network that paints texture.
         seconds: that it has computed so far.
     """
 
@@ -67,6 +68,7 @@ class Network:
         if threads is not None:
             options.intra_op_num_threads = threads
         self.halo = network.halo
+        self.gains = network.gains
         self.seconds = 0.0
         self._ensemble = ensemble and not network.record["recipe"].get("symmetric", False)
         self._session = onnxruntime.InferenceSession(network.onnx, options, providers=[provider])

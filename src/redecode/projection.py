@@ -3,9 +3,15 @@
 A quantized coefficient k with step q says that the encoder's coefficient lay in [(k − ½) q, (k + ½) q]. All pictures that agree with the
 file form a convex set (a box in the DCT domain), the original is in it, and so the orthogonal projection onto it can only bring a
 restored picture closer to the original.
+
+Where a network leaves a cell, the border is the nearest that it may have meant, and not the most likely: in the mean the original lies
+further inside, and so it does where the network comes near the border. :func:`estimate` takes this mean, which is measured for each
+network.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +21,8 @@ from . import colour, dct
 from .jpeg import Component, JpegImage
 
 Float32 = NDArray[np.float32]
+# Coefficients [rows, columns, 8, 8] of a component to new ones.
+Move = Callable[[Float32, Component], Float32]
 
 # The result is rounded to 8-bit RGB, and an encoder rounds again to 8-bit luma. Each sample errs by a standard deviation of about 0.19
 # and 0.29; the orthonormal DCT keeps that scale, 0.35 per coefficient. Clamping this far (in units of coefficients) inside the cell's
@@ -26,6 +34,13 @@ MAX_MARGIN_SHARE = 0.5
 # grows by this factor each time.
 REPAIRS = 6
 MARGIN_GROWTH = 1.5
+# A network's gains (see `estimate`) are tabulated by the kind of component (luma, subsampled chroma, chroma at full size); by the side of
+# the restored coefficient (in a cell around zero, farther from zero than the middle of another, nearer to zero); by the step, two rows to
+# an octave; and by the square root of the distance from the middle of the cell in steps, in so many columns to 1.
+GAIN_SHAPE = (3, 3, 17, 36)
+GAIN_COLUMNS = 32
+# Between the middles of the columns gains are interpolated, in a table that is finer by this factor.
+_FINER = 4
 
 
 def project(planes: Float32, image: JpegImage, margin: float = MARGIN) -> Float32:
@@ -41,12 +56,62 @@ def project(planes: Float32, image: JpegImage, margin: float = MARGIN) -> Float3
         the right and lower border are extended by repeating the last pixels, as encoders do. A component whose sampling
         factors do not divide the largest ones is returned as it came.
     """
+    return _moved(planes, image, lambda coefficients, c: _clamp(coefficients, c.coefficients, c.table, margin))
+
+
+def estimate(planes: Float32, image: JpegImage, gains: Float32) -> Float32:
+    """Move every coefficient to where the original's lies in the mean, given where in its cell or beside it the restored one lies.
+
+    What minimises the mean squared error comes nearer to the original by it; what paints texture does not, as it has spread its
+    coefficients beyond the mean on purpose.
+
+    Args:
+        planes: float32 [components, H, W], Y or Y, Cb, Cr at full size, 0 … 255, from a network trained for fidelity.
+        image: the file.
+        gains: float32 of GAIN_SHAPE, of that network: by what its distance from the middle of a cell is multiplied to give the original's
+            mean distance, see :mod:`redecode.training.calibration`.
+
+    Returns:
+        Like the planes. Components as :func:`project` has them.
+    """
+    columns = GAIN_SHAPE[-1]
+    places = (np.arange(columns * _FINER) + 0.5) / _FINER - 0.5
+    finer = np.stack([np.interp(places, np.arange(columns), row) for row in gains.reshape(-1, columns)]).astype(np.float32)
+
+    def move(coefficients: Float32, component: Component) -> Float32:
+        step = component.table.astype(np.float32)
+        distance = coefficients / step - component.coefficients
+        gain = finer.take(gain_places(distance, component, image, _FINER))
+        moved: Float32 = (component.coefficients + distance * gain) * step
+        return moved
+
+    return _moved(planes, image, move)
+
+
+def gain_places(distance: Float32, component: Component, image: JpegImage, finer: int = 1) -> NDArray[np.intp]:
+    """Where in a flat table of gains the gain of each coefficient is found.
+
+    Args:
+        distance: float32 [rows, columns, 8, 8], from the middles of the cells, in steps.
+        component: that it is of.
+        image: the file that this is of.
+        finer: by how much the columns are finer than those of GAIN_SHAPE.
+    """
+    kind = 0 if component is image.components[0] else 1 if component.sampling != image.max_sampling else 2
+    quantized = component.coefficients
+    side = np.where(quantized == 0, 0, np.where(quantized * distance > 0, 1, 2))
+    row = np.rint(2 * np.log2(component.table)).astype(np.intp).clip(max=GAIN_SHAPE[2] - 1)
+    columns = GAIN_SHAPE[3] * finer
+    column = np.minimum(np.sqrt(np.abs(distance)) * (GAIN_COLUMNS * finer), columns - 1).astype(np.intp)
+    places: NDArray[np.intp] = ((kind * GAIN_SHAPE[1] + side) * GAIN_SHAPE[2] + row) * columns + column
+    return places
+
+
+def _moved(planes: Float32, image: JpegImage, move: Move) -> Float32:
     result = planes.copy()
-    h_max, v_max = image.max_sampling
     for plane, component in zip(result, image.components, strict=True):
-        h, v = component.sampling
-        if h_max % h == 0 and v_max % v == 0:
-            plane += _correction(plane, component, (v_max // v, h_max // h), margin)
+        if _on_a_common_grid(component, image):
+            plane += _correction(plane, component, image, move)
     return result
 
 
@@ -106,26 +171,46 @@ def _strip_coefficients(strip: Float32) -> Float32:
     return dct.forward(dct.to_blocks(strip - np.float32(128))[0])
 
 
-def _correction(plane: Float32, component: Component, factors: tuple[int, int], margin: float) -> Float32:
-    """What to add to a full-size plane so that its samples on the component's own grid fall into the file's cells."""
-    coefficients = _coefficients(plane, component, factors)
-    correction = dct.from_blocks(dct.inverse(_clamp(coefficients, component.coefficients, component.table, margin) - coefficients))
+def _correction(plane: Float32, component: Component, image: JpegImage, move: Move) -> Float32:
+    """What to add to a full-size plane to move the coefficients of its samples on the component's own grid."""
+    coefficients = coefficients_of(plane, component, image)
+    correction = dct.from_blocks(dct.inverse(move(coefficients, component) - coefficients))
+    factors = _factors(component, image)
     if factors != (1, 1):
         correction = correction.repeat(factors[0], 0).repeat(factors[1], 1)
     return correction[: plane.shape[0], : plane.shape[1]]
 
 
-def _coefficients(plane: Float32, component: Component, factors: tuple[int, int]) -> Float32:
-    """DCT coefficients [rows, columns, 8, 8] of a full-size plane's samples on the component's own grid."""
+def coefficients_of(plane: Float32, component: Component, image: JpegImage) -> Float32:
+    """DCT coefficients of a full-size plane's samples on a component's own grid.
+
+    Args:
+        plane: float32 [H, W], 0 … 255.
+        component: one whose sampling factors divide the largest ones.
+        image: the file that it is of.
+
+    Returns:
+        float32 [rows, columns, 8, 8], like the component's.
+    """
     rows, columns = component.coefficients.shape[:2]
-    down, right = factors
+    down, right = _factors(component, image)
     padding = [(0, rows * dct.BLOCK * down - plane.shape[0]), (0, columns * dct.BLOCK * right - plane.shape[1])]
     padded = np.pad(plane, padding, mode="edge")
-    if factors != (1, 1):
+    if (down, right) != (1, 1):
         # Encoders average the pixels of a chroma sample. Among all changes of the pixels that give the samples a certain change, the
         # smallest is the same one for all pixels of a sample: that makes this the orthogonal projection.
         padded = np.asarray(Image.fromarray(padded).reduce((right, down)))
     return dct.forward(dct.to_blocks(padded - np.float32(128)))
+
+
+def _factors(component: Component, image: JpegImage) -> tuple[int, int]:
+    """Rows and columns of pixels that a sample stands for."""
+    return image.max_sampling[1] // component.sampling[1], image.max_sampling[0] // component.sampling[0]
+
+
+def _on_a_common_grid(component: Component, image: JpegImage) -> bool:
+    (h, v), (h_max, v_max) = component.sampling, image.max_sampling
+    return h_max % h == 0 and v_max % v == 0
 
 
 def _clamp(coefficients: Float32, quantized: NDArray[np.int16], table: NDArray[np.uint16], margin: float) -> Float32:
@@ -146,10 +231,9 @@ def consistent_blocks(pixels: NDArray[np.uint8], image: JpegImage) -> NDArray[np
         bool [rows, columns], on the luma component's block grid. The luma is rounded to 8 bits before its DCT, as encoders do.
     """
     luma = image.components[0]
-    (h, v), (h_max, v_max) = luma.sampling, image.max_sampling
     plane = colour.to_luma(pixels).astype(np.float32)
-    if h_max % h or v_max % v:
+    if not _on_a_common_grid(luma, image):
         return np.zeros(luma.coefficients.shape[:2], bool)  # On no common grid: nothing can be said.
-    coefficients = _coefficients(plane, luma, (v_max // v, h_max // h))
+    coefficients = coefficients_of(plane, luma, image)
     same: NDArray[np.bool_] = (np.rint(coefficients / luma.table) == luma.coefficients).all((2, 3))
     return same

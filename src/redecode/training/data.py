@@ -87,13 +87,19 @@ def make_sample(original: NDArray[np.uint8], quality: int, subsampling: str) -> 
         subsampling: as :func:`redecode.jpeg.compress`; ignored for gray.
 
     Returns:
-        `degraded` and `original`, float32 [3, H, W] on the networks' scale (zero chroma for gray), and `tables`, float32 [2, 8, 8].
+        `degraded` and `original`, float32 [3, H, W] on the networks' scale (zero chroma for gray), and `tables`, float32 [2, 8, 8]; `held`
+        and `factors` as :func:`redecode.training.cells.estimate` takes them, without the batch.
     """
     image = jpeg.read(jpeg.compress(original, quality, subsampling))
+    horizontal, vertical = image.max_sampling
+    factors = [(vertical // v, horizontal // h) for h, v in (component.sampling for component in image.components)]
+    held = np.stack([c.plane().repeat(v, 0).repeat(h, 1) for c, (v, h) in zip(image.components, factors, strict=True)])
     return {
         "degraded": to_network(image.planes()),
         "original": to_network(colour.to_planes(original)),
         "tables": torch.from_numpy(image.tables().astype(np.float32)),
+        "held": to_network(held),
+        "factors": torch.tensor(factors[-1]),
     }
 
 
@@ -105,14 +111,19 @@ def to_network(planes: NDArray[np.float32]) -> Tensor:
     return scaled
 
 
-def random_sample(image: NDArray[np.uint8], patch: int, config: DataConfig, generator: random.Random) -> Sample:
-    """A random crop of a photograph, compressed at random.
+def random_crop(
+    image: NDArray[np.uint8], patch: int, config: DataConfig, generator: random.Random
+) -> tuple[NDArray[np.uint8], int, str]:
+    """A random crop of a photograph, and how to compress it.
 
     Args:
         image: uint8 [H, W, 3], no side smaller than the patch.
         patch: side of the crop, a multiple of 16.
         config: what is drawn from.
         generator: draws.
+
+    Returns:
+        The crop, the quality factor and the subsampling, as :func:`make_sample` takes them.
     """
     top = generator.randrange(image.shape[0] - patch + 1)
     left = generator.randrange(image.shape[1] - patch + 1)
@@ -128,9 +139,9 @@ def random_sample(image: NDArray[np.uint8], patch: int, config: DataConfig, gene
     if generator.random() < config.gray:
         studio = generator.random() < 0.5
         luma = colour.studio_luma(crop) if studio else colour.to_uint8(colour.to_planes(crop)[0])
-        return make_sample(luma, quality, "4:4:4")
+        return luma, quality, "4:4:4"
     subsampling = "4:2:0" if generator.random() < config.subsampled else generator.choice(["4:4:4"] * 3 + ["4:2:2"])
-    return make_sample(crop, quality, subsampling)
+    return crop, quality, subsampling
 
 
 class Crops(IterableDataset[Sample]):
@@ -173,7 +184,7 @@ class Crops(IterableDataset[Sample]):
                 generator = random.Random(f"{self.seed}/{number}")
                 pool = self.shrunk if generator.random() < self.config.downscale and self.shrunk else self.images
                 (image,) = generator.choices(pool, weights[id(pool)])
-                yield random_sample(image, self.patch, self.config, generator)
+                yield make_sample(*random_crop(image, self.patch, self.config, generator))
 
 
 def validation_set(folder: Path, quality: int, subsampling: str | None, count: int, side: int) -> list[Sample]:
@@ -197,8 +208,8 @@ def validation_set(folder: Path, quality: int, subsampling: str | None, count: i
     return samples
 
 
-def calibration_samples(folder: Path) -> list[Sample]:
-    """Crops of training photographs, one of each, over all qualities, to see which values a network's maps take.
+def calibration_crops(folder: Path) -> Iterator[tuple[NDArray[np.uint8], int, str]]:
+    """Crops of training photographs, one of each, over all qualities, as :func:`make_sample` takes them.
 
     Args:
         folder: the training photographs.
@@ -210,9 +221,15 @@ def calibration_samples(folder: Path) -> list[Sample]:
     paths = list_images(folder, validation=False)
     generator.shuffle(paths)
     large = (image for image in map(load, paths) if min(image.shape[:2]) >= CALIBRATION_SIDE)
-    # Beyond quality 90 the networks have next to no say.
+    # Beyond quality 90 the networks have less and less to say.
     mix = DataConfig(patch=CALIBRATION_SIDE, quality_low=5, quality_high=90)
-    samples = [random_sample(image, CALIBRATION_SIDE, mix, generator) for image, _ in zip(large, range(CALIBRATION_IMAGES), strict=False)]
-    if not samples:
+    image = None
+    for image in large:
+        yield random_crop(image, CALIBRATION_SIDE, mix, generator)
+    if image is None:
         raise DependencyError(f"no photograph under {folder} has {CALIBRATION_SIDE} pixels on both sides")
-    return samples
+
+
+def calibration_samples(folder: Path) -> list[Sample]:
+    """The first of :func:`calibration_crops`, compressed: to see which values a network's maps take."""
+    return [make_sample(*crop) for crop in itertools.islice(calibration_crops(folder), CALIBRATION_IMAGES)]

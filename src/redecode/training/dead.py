@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import Sample
-from .losses import log_mse
+from .losses import LOG_FLOORS, log_mse
 from .networks import EdgeCNN, ResidualBlock, TextureGenerator, conv, residual_blocks
 
 Network = TypeVar("Network", bound=EdgeCNN | TextureGenerator)
@@ -136,7 +136,7 @@ def _error_with(network: EdgeCNN | TextureGenerator, samples: Sequence[Sample], 
     for sample in samples:
         restored = network(sample["degraded"][None].to(device), sample["tables"][None].to(device))
         planes = restored[0] if isinstance(restored, tuple) else restored
-        total += float(log_mse(planes, sample["original"][None].to(device)))
+        total += float(log_mse(planes, sample["original"][None].to(device), LOG_FLOORS[0]))
     return total / len(samples)
 
 

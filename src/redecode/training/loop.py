@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 
 from ..datasets import data_path
 from ..errors import DependencyError
-from . import losses
+from . import cells, losses
 from .data import Crops, Sample, calibration_samples, validation_set
 from .dead import pruned, redraw_bias, shortened
 from .networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator, take_over
@@ -57,6 +57,7 @@ class State:
     Attributes:
         modules: "network", and "discriminator" for the GAN.
         optimizers: that of each module, under the same name; rates are set at each step.
+        rate: of the network, as a share of its peak.
         symmetry: of the network, where it is kept; with SOAP, its coordinates are what is optimized.
         ema: the moving average of the network's weights.
         step: optimizer steps done.
@@ -66,6 +67,7 @@ class State:
 
     modules: dict[str, nn.Module]
     optimizers: dict[str, Optimizer]
+    rate: float = 0.0
     symmetry: Symmetry | None = None
     ema: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
@@ -152,12 +154,12 @@ def train(
         if state.step % 20 == 0:
             report(progress, f"step {state.step}: " + ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items()))
         if state.step % plan.schedule.validate_every == 0 and fabric.is_global_zero:
-            _log(output, state, _validate(fabric, network, plan.network, state, validation))
+            _log(output, state, _validate(fabric, network, plan, state, validation))
         if time.monotonic() - saved > CHECKPOINT_SECONDS and fabric.is_global_zero:
             _save(output, network, plan, recipe, state)
             saved = time.monotonic()
     if fabric.is_global_zero:
-        _log(output, state, _validate(fabric, network, plan.network, state, validation))
+        _log(output, state, _validate(fabric, network, plan, state, validation))
         _save(output, network, plan, recipe, state)
     fabric.barrier()
     report(1, f"{state.step} steps, {state.images} crops, {state.seconds / 60:.1f} minutes")
@@ -189,7 +191,7 @@ def _prepare(fabric: Fabric, name: NetworkName, plan: Recipe, folder: Path) -> t
             optimizer = Soap(symmetry.coordinates if symmetry else module.parameters())
         optimizers[key] = fabric.setup_optimizers(optimizer)  # type: ignore[assignment]
     ema = {key: value.detach().clone() for key, value in network.state_dict().items()}
-    return State(modules, optimizers, symmetry, ema), step
+    return State(modules, optimizers, symmetry=symmetry, ema=ema), step
 
 
 def make_network(name: NetworkName, config: NetworkConfig) -> EdgeCNN | TextureGenerator:
@@ -228,12 +230,16 @@ def _feature_networks(fabric: Fabric, texture: TextureLoss) -> tuple[Vgg, VggDis
 
 
 def _edge_step(plan: Recipe) -> Step:
-    fidelity = losses.log_mse if plan.logarithmic else losses.mse
+    def fidelity(restored: Tensor, original: Tensor, rate: float) -> Tensor:
+        high, low = losses.LOG_FLOORS
+        return losses.log_mse(restored, original, low + rate * (high - low)) if plan.logarithmic else losses.mse(restored, original)
 
     def step(fabric: Fabric, state: State, sample: Sample) -> dict[str, Tensor]:
         original = losses.to_rgb(sample["original"])
         planes, edge = state.modules["network"](sample["degraded"], sample["tables"])
-        fidelity_loss = fidelity(losses.to_rgb(planes), original)
+        if plan.through_cells:
+            planes = cells.estimate(planes, sample["held"], sample["tables"], sample["factors"])
+        fidelity_loss = fidelity(losses.to_rgb(planes), original, state.rate)
         edge_loss = losses.edge_fidelity(edge, losses.edge_map(original))
         _descend(fabric, plan, state, "network", losses.base(fidelity_loss, edge_loss, plan.edge_weight))
         return {"fidelity": fidelity_loss.detach(), "edge": edge_loss.detach()}
@@ -306,7 +312,7 @@ def _progress(plan: Recipe, state: State, max_minutes: float | None) -> float:
 
 def _set_rates(plan: Recipe, state: State, progress: float) -> None:
     warm = min(1.0, (state.step + 1) / max(1, plan.schedule.warmup))
-    share = warm * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0))))
+    share = state.rate = warm * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0))))
     for name, optimizer in state.optimizers.items():
         peak = plan.schedule.learning_rate if name == "network" else plan.texture.discriminator_learning_rate
         for group in optimizer.param_groups:
@@ -344,9 +350,9 @@ def _collate(samples: list[Sample]) -> Sample:
 
 @torch.no_grad()
 def _validate(
-    fabric: Fabric, name: NetworkName, config: NetworkConfig, state: State, validation: dict[str, Sample]
+    fabric: Fabric, name: NetworkName, plan: Recipe, state: State, validation: dict[str, Sample]
 ) -> dict[str, float]:
-    network = make_network(name, config)
+    network = make_network(name, plan.network)
     network.load_state_dict(state.ema)
     fabric.to_device(network.eval())
     gains = {}
@@ -357,6 +363,8 @@ def _validate(
             sample = fabric.to_device({key: value[i : i + 1] for key, value in samples.items()})
             result = network(sample["degraded"], sample["tables"])
             restored = result[0] if isinstance(result, tuple) else result
+            if plan.through_cells:
+                restored = cells.estimate(restored, sample["held"], sample["tables"], sample["factors"])
             gray = column.startswith("gray")
             total += _psnr(restored, sample["original"], gray) - _psnr(sample["degraded"], sample["original"], gray)
         gains[column] = total / count

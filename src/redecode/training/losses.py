@@ -15,6 +15,10 @@ from torch.nn import functional as F
 # ITU-T T.871: the columns that take centred chroma to RGB.
 _RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136286, -0.714136286), (1.0, 1.772, 0.0))
 
+# Where the logarithm of the MSE levels off (1e-4 is 40 dB): the first while the learning rate is at its peak, the second at its end. The
+# steep gradients of smooth crops are noise to long steps; short ones can follow them, and smooth pictures and high qualities need them.
+LOG_FLOORS = (1e-4, 1e-5)
+
 
 def to_rgb(planes: Tensor) -> Tensor:
     """The networks' planes [B, 3, H, W], about [-0.5, 0.5], to RGB on [0, 1], unclipped."""
@@ -31,14 +35,18 @@ def mse(restored: Tensor, original: Tensor) -> Tensor:
     return F.mse_loss(restored, original)
 
 
-def log_mse(restored: Tensor, original: Tensor) -> Tensor:
+def log_mse(restored: Tensor, original: Tensor, floor: float) -> Tensor:
     """Equation (2) with every image's L_MSE as its logarithm: a mean of decibels, up to a factor.
 
     Plain L_MSE is ruled by rough pictures at low qualities; the logarithm weighs relative gains alike, so that smooth
-    pictures and high qualities count. It levels off at 40 dB: a smooth crop is a part of a picture that is rougher elsewhere,
+    pictures and high qualities count. It levels off at the floor: a smooth crop is a part of a picture that is rougher elsewhere,
     and with its tiny errors it would have the steepest gradients of all (docs/experiments.md).
+
+    Args:
+        restored, original: [B, C, H, W].
+        floor: added to every image's L_MSE; 1e-4 is 40 dB.
     """
-    return ((restored - original).square().mean((1, 2, 3)) + 1e-4).log().mean()
+    return ((restored - original).square().mean((1, 2, 3)) + floor).log().mean()
 
 
 def edge_fidelity(edge: Tensor, edge_label: Tensor) -> Tensor:

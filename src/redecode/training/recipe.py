@@ -86,6 +86,7 @@ class Recipe:
         data: see :class:`redecode.training.data.DataConfig`.
         logarithmic: whether equation (2) enters equation (1) as :func:`redecode.training.losses.log_mse`.
         edge_weight: weight of equation (3) in equation (1); the paper has 1.
+        through_cells: whether Edge-CNN is trained and validated through :func:`redecode.training.cells.estimate`.
         texture: for Texture-GAN.
         start: a checkpoint to start from, relative to the recipe; empty begins anew.
         symmetric: whether the network is kept alike in all symmetries of the square, see :mod:`redecode.training.symmetry`.
@@ -97,6 +98,7 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     logarithmic: bool = False
     edge_weight: float = 1.0
+    through_cells: bool = False
     texture: TextureLoss = field(default_factory=TextureLoss)
     start: str = ""
     symmetric: bool = False

@@ -2,16 +2,21 @@
 
 Every network comes in two precisions: float32, the reference (its weights are stored in 16 bits), and int8, quantized from it, which is
 what a CPU runs. A record holds the files' sha256, the halo that tiles need, the network's config, the recipe it was trained with, what was
-really run (steps, images seen, hardware, time) and the licence notes. `redecode export` writes all three files.
+really run (steps, images seen, hardware, time) and the licence notes. A network that is trained for fidelity has gains beside it, see
+:func:`redecode.projection.estimate`. `redecode export` writes all of these files.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DependencyError
 
@@ -33,12 +38,14 @@ class Weights:
         name: "fast-edge" for example.
         onnx: the model's bytes, checked against the record.
         halo: radius of its receptive field in pixels.
+        gains: of its coefficients, float32 as :func:`redecode.projection.estimate` takes them; None for a network that paints texture.
         record: everything else that is known about it.
     """
 
     name: str
     onnx: bytes
     halo: int
+    gains: NDArray[np.float32] | None
     record: dict[str, Any]
 
 
@@ -66,16 +73,28 @@ def file_name(name: str, precision: str) -> str:
     return name + _ENDINGS[precision]
 
 
+def gains_file(name: str) -> str:
+    """The file of a network's gains."""
+    return f"{name}.gains.npy"
+
+
 def load(name: str, precision: str) -> Weights:
-    """A shipped network, its file checked against the record.
+    """A shipped network, its files checked against the record.
 
     Raises:
         ValueError: unknown precision.
         DependencyError: there is no such network, or its file is not the one the record speaks of.
     """
-    file = file_name(name, precision)
     about = record(name)
-    onnx = (files(__name__) / file).read_bytes()
-    if hashlib.sha256(onnx).hexdigest() != about["sha256"][precision]:
-        raise DependencyError(f"the file of network {name!r} does not match its record; reinstall redecode")
-    return Weights(name, onnx, int(about["halo"]), about)
+    onnx = _checked(name, file_name(name, precision), about["sha256"][precision])
+    gains = None
+    if "gains" in about["sha256"]:
+        gains = np.load(io.BytesIO(_checked(name, gains_file(name), about["sha256"]["gains"]))).astype(np.float32)
+    return Weights(name, onnx, int(about["halo"]), gains, about)
+
+
+def _checked(name: str, file: str, sha256: str) -> bytes:
+    data = (files(__name__) / file).read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise DependencyError(f"the file {file} of network {name!r} does not match its record; reinstall redecode")
+    return data

@@ -1,0 +1,57 @@
+"""The gains of a network's coefficients, for :func:`redecode.projection.estimate`: measured where the original is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import colour, jpeg
+from ..jpeg import JpegImage
+from ..projection import GAIN_COLUMNS, GAIN_SHAPE, coefficients_of, gain_places
+
+Restore = Callable[[JpegImage], NDArray[np.float32]]
+
+# Where little was measured, a gain stays near that of the next coarser step: it counts as so many coefficients in the column's middle.
+PRIOR = 1000
+# What stands for the next coarser step of the coarsest: coefficients stay where they are, but for those that are farther out than this.
+FARTHEST = 0.45
+# Close to the middle there is nothing but noise to measure.
+LARGEST = 1.5
+# Added to a picture's mean squared error before it is taken by its inverse: smooth crops are parts of rougher pictures. In grey levels.
+FLOOR = 4
+
+
+def gains(restore: Restore, crops: Iterable[tuple[NDArray[np.uint8], int, str]]) -> NDArray[np.float64]:
+    """By what to multiply a network's distances from the middles of the cells.
+
+    In each place of the table it is the factor that leaves the smallest squared error. Every
+    picture counts by the inverse of its error, as in a mean of decibels.
+
+    Args:
+        restore: gives a file's planes, float32 [components, H, W], 0 … 255.
+        crops: originals, the quality factors and the subsampling, as :func:`redecode.jpeg.compress` takes them; sides multiples of 16.
+
+    Returns:
+        Of GAIN_SHAPE, as :func:`redecode.projection.estimate` takes them.
+    """
+    products, squares = np.zeros(GAIN_SHAPE), np.zeros(GAIN_SHAPE)
+    weights = []
+    for original, quality, subsampling in crops:
+        image = jpeg.read(jpeg.compress(original, quality, subsampling))
+        for plane, truth, component in zip(restore(image), colour.to_planes(original), image.components, strict=True):
+            step, quantized = component.table.astype(np.float32), component.coefficients
+            distance = coefficients_of(plane, component, image) / step - quantized
+            true_distance = coefficients_of(truth, component, image) / step - quantized
+            weights.append(1 / (np.square((distance - true_distance) * step).mean() + FLOOR))
+            places = gain_places(distance, component, image).ravel()
+            for total, values in ((products, distance * true_distance), (squares, distance**2)):
+                total += weights[-1] * np.bincount(places, values.ravel(), total.size).reshape(total.shape)
+    middles = np.square((np.arange(GAIN_SHAPE[3]) + 0.5) / GAIN_COLUMNS)
+    prior = PRIOR * np.mean(weights) * middles**2
+    result = np.empty(GAIN_SHAPE)
+    coarser = np.minimum(1, FARTHEST / middles)
+    for row in reversed(range(GAIN_SHAPE[2])):
+        coarser = result[:, :, row] = (products[:, :, row] + prior * coarser) / (squares[:, :, row] + prior)
+    return result.clip(0, LARGEST)
