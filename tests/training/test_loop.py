@@ -20,12 +20,14 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from redecode import jpeg, weights  # noqa: E402
 from redecode.errors import DependencyError  # noqa: E402
+from redecode.projection import GAIN_SHAPE  # noqa: E402
 from redecode.tiling import ALIGNMENT  # noqa: E402
 from redecode.training import data, loop, losses, perceptual, recipe  # noqa: E402
 from redecode.training.export import export  # noqa: E402
 from redecode.training.networks import EdgeCNN, NetworkConfig  # noqa: E402
 
 NETWORK = "[network]\nchannels = 8\nhidden = [8]\n"
+CELLS = "logarithmic = true\nthrough_cells = true\n"
 DATA = "[data]\npatch = 32\nbatch = 2\nlate_share = 0.5\nlate_patch = 48\nlate_batch = 1\n"
 
 
@@ -45,18 +47,18 @@ def photographs(tmp_path: Path, photograph: np.ndarray, monkeypatch: pytest.Monk
     return folder
 
 
-def write_recipe(path: Path, steps: int, extra: str = "") -> Path:
+def write_recipe(path: Path, steps: int, extra: str = "", losses: str = "") -> Path:
     schedule = f"[schedule]\nsteps = {steps}\nwarmup = 2\nvalidate_every = 4\nsoap = true\nema = 0.9\n"
-    path.write_text(schedule + NETWORK + DATA + extra)
+    path.write_text(losses + schedule + NETWORK + DATA + extra)
     return path
 
 
-def test_edge_trains_resumes_and_exports(photographs: Path, tmp_path: Path) -> None:
+def test_edge_trains_through_the_cells_resumes_and_exports(photographs: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     said: list[str] = []
-    loop.train("edge", write_recipe(tmp_path / "short.toml", 6), output, report=lambda fraction, text: said.append(text))
+    loop.train("edge", write_recipe(tmp_path / "short.toml", 6, losses=CELLS), output, report=lambda fraction, text: said.append(text))
     assert "6 steps" in said[-1]
-    loop.train("edge", write_recipe(tmp_path / "long.toml", 9), output, resume=True)
+    loop.train("edge", write_recipe(tmp_path / "long.toml", 9, losses=CELLS), output, resume=True)
     with (output / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == [4, 6, 8, 9]
@@ -84,6 +86,9 @@ def test_edge_trains_resumes_and_exports(photographs: Path, tmp_path: Path) -> N
             (ours,) = session.run(None, {"planes": planes.numpy(), "tables": tables.numpy()})
             with torch.no_grad():
                 np.testing.assert_allclose(ours, network(planes, tables)[0], atol=tolerance)
+    gains = tmp_path / weights.gains_file("tiny-edge")
+    assert hashlib.sha256(gains.read_bytes()).hexdigest() == exported["sha256"]["gains"]
+    assert np.load(gains).shape == GAIN_SHAPE
     with pytest.raises(ValueError, match="-edge"):
         export(output / loop.WEIGHTS, "tiny-texture", tmp_path)
 
