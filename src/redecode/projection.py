@@ -80,30 +80,48 @@ def estimate(planes: Float32, image: JpegImage, gains: Float32) -> Float32:
 
     def move(coefficients: Float32, component: Component) -> Float32:
         step = component.table.astype(np.float32)
-        distance = coefficients / step - component.coefficients
-        gain = finer.take(gain_places(distance, component, image, _FINER))
-        moved: Float32 = (component.coefficients + distance * gain) * step
+        kind = kind_of(component, image)
+        moved = np.empty_like(coefficients)
+        # Row by row of blocks, which the caches hold from one operation to the next.
+        for found, quantized, result in zip(coefficients, component.coefficients, moved, strict=True):
+            distance = found / step - quantized
+            gain = finer.take(gain_places(distance, quantized, component.table, kind, _FINER))
+            np.multiply(quantized + distance * gain, step, out=result)
         return moved
 
     return _moved(planes, image, move)
 
 
-def gain_places(distance: Float32, component: Component, image: JpegImage, finer: int = 1) -> NDArray[np.intp]:
+def kind_of(component: Component, image: JpegImage) -> int:
+    """Which of the kinds of components, by which gains are tabulated, one of an image is."""
+    return 0 if component is image.components[0] else 1 if component.sampling != image.max_sampling else 2
+
+
+def gain_places(
+    distance: Float32, quantized: NDArray[np.int16], table: NDArray[np.uint16], kind: int, finer: int = 1
+) -> NDArray[np.int32]:
     """Where in a flat table of gains the gain of each coefficient is found.
 
     Args:
-        distance: float32 [rows, columns, 8, 8], from the middles of the cells, in steps.
-        component: that it is of.
-        image: the file that this is of.
+        distance: float32 [..., 8, 8], from the middles of the cells, in steps.
+        quantized: int16 [..., 8, 8], the file's coefficients.
+        table: uint16 [8, 8], the steps.
+        kind: as :func:`kind_of`.
         finer: by how much the columns are finer than those of GAIN_SHAPE.
+
+    Returns:
+        int32 [..., 8, 8].
     """
-    kind = 0 if component is image.components[0] else 1 if component.sampling != image.max_sampling else 2
-    quantized = component.coefficients
-    side = np.where(quantized == 0, 0, np.where(quantized * distance > 0, 1, 2))
-    row = np.rint(2 * np.log2(component.table)).astype(np.intp).clip(max=GAIN_SHAPE[2] - 1)
     columns = GAIN_SHAPE[3] * finer
-    column = np.minimum(np.sqrt(np.abs(distance)) * (GAIN_COLUMNS * finer), columns - 1).astype(np.intp)
-    places: NDArray[np.intp] = ((kind * GAIN_SHAPE[1] + side) * GAIN_SHAPE[2] + row) * columns + column
+    column = np.sqrt(np.abs(distance))
+    column *= np.float32(GAIN_COLUMNS * finer)
+    np.minimum(column, np.float32(columns - 1), out=column)
+    row = np.rint(2 * np.log2(table)).astype(np.int32).clip(max=GAIN_SHAPE[2] - 1)
+    # 1 where it is farther from zero than the middle, 2 where it is nearer; on the middle it does not matter.
+    side = np.where(quantized != 0, np.int32(1) + ((quantized < 0) ^ (distance < 0)), np.int32(0))
+    places: NDArray[np.int32] = column.astype(np.int32)
+    places += (side + np.int32(kind * GAIN_SHAPE[1])) * np.int32(GAIN_SHAPE[2] * columns)
+    places += row * np.int32(columns)
     return places
 
 

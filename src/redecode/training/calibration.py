@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .. import colour, jpeg
 from ..jpeg import JpegImage
-from ..projection import GAIN_COLUMNS, GAIN_SHAPE, coefficients_of, gain_places
+from ..projection import GAIN_COLUMNS, GAIN_SHAPE, coefficients_of, gain_places, kind_of
 
 Restore = Callable[[JpegImage], NDArray[np.float32]]
 
@@ -45,7 +45,7 @@ def gains(restore: Restore, crops: Iterable[tuple[NDArray[np.uint8], int, str]])
             distance = coefficients_of(plane, component, image) / step - quantized
             true_distance = coefficients_of(truth, component, image) / step - quantized
             weights.append(1 / (np.square((distance - true_distance) * step).mean() + FLOOR))
-            places = gain_places(distance, component, image).ravel()
+            places = gain_places(distance, quantized, component.table, kind_of(component, image)).ravel()
             for total, values in ((products, distance * true_distance), (squares, distance**2)):
                 total += weights[-1] * np.bincount(places, values.ravel(), total.size).reshape(total.shape)
     middles = np.square((np.arange(GAIN_SHAPE[3]) + 0.5) / GAIN_COLUMNS)
