@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from functools import cache
@@ -68,7 +69,7 @@ class Network:
         if threads is not None:
             options.intra_op_num_threads = threads
         self.halo = network.halo
-        self.gains = network.gains
+        self.gains = None if network.gains is None else np.load(io.BytesIO(network.gains)).astype(np.float32)
         self.seconds = 0.0
         self._ensemble = ensemble and not network.record["recipe"].get("symmetric", False)
         self._session = onnxruntime.InferenceSession(network.onnx, options, providers=[provider])

@@ -9,14 +9,10 @@ really run (steps, images seen, hardware, time) and the licence notes. A network
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import DependencyError
 
@@ -38,14 +34,14 @@ class Weights:
         name: "fast-edge" for example.
         onnx: the model's bytes, checked against the record.
         halo: radius of its receptive field in pixels.
-        gains: of its coefficients, float32 as :func:`redecode.projection.estimate` takes them; None for a network that paints texture.
+        gains: of its coefficients, for :func:`redecode.projection.estimate`, a .npy file; None for a network that paints texture.
         record: everything else that is known about it.
     """
 
     name: str
     onnx: bytes
     halo: int
-    gains: NDArray[np.float32] | None
+    gains: bytes | None
     record: dict[str, Any]
 
 
@@ -87,9 +83,7 @@ def load(name: str, precision: str) -> Weights:
     """
     about = record(name)
     onnx = _checked(name, file_name(name, precision), about["sha256"][precision])
-    gains = None
-    if "gains" in about["sha256"]:
-        gains = np.load(io.BytesIO(_checked(name, gains_file(name), about["sha256"]["gains"]))).astype(np.float32)
+    gains = _checked(name, gains_file(name), about["sha256"]["gains"]) if "gains" in about["sha256"] else None
     return Weights(name, onnx, int(about["halo"]), gains, about)
 
 

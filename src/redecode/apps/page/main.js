@@ -359,7 +359,7 @@ function refreshFigures(item) {
   $("used-preset").textContent = item.status?.preset ?? "–";
   const restored = figures && item.status.changed && figures.consistency !== null;
   show("consistency", restored ? `${(Math.floor(figures.consistency * 10000) / 100).toFixed(2)} %` : "–");
-  show("projection", !restored ? "–" : figures.projection_psnr === null ? "nothing to correct" : `${figures.projection_psnr.toFixed(1)} dB`);
+  show("projection", !restored ? "–" : figures.projection_psnr === null ? "∞ dB" : `${figures.projection_psnr.toFixed(1)} dB`);
   clearTimeout(figuresTimer);
   if (stale) figuresTimer = setTimeout(askFigures, FIGURES_AFTER_MS, item);
 }
