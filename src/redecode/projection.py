@@ -75,38 +75,38 @@ def estimate(planes: Float32, image: JpegImage, gains: Float32) -> Float32:
         Like the planes. Components as :func:`project` has them.
     """
     columns = GAIN_SHAPE[-1]
-    places = (np.arange(columns * _FINER) + 0.5) / _FINER - 0.5
-    finer = np.stack([np.interp(places, np.arange(columns), row) for row in gains.reshape(-1, columns)]).astype(np.float32)
+    middles = ((np.arange(columns * _FINER, dtype=np.float32) + np.float32(0.5)) / _FINER - np.float32(0.5)).clip(0, columns - 1)
+    left = middles.astype(np.intp).clip(max=columns - 2)
+    finer = gains[..., left] + (middles - left).astype(np.float32) * (gains[..., left + 1] - gains[..., left])
 
     def move(coefficients: Float32, component: Component) -> Float32:
         step = component.table.astype(np.float32)
-        kind = kind_of(component, image)
+        rows = gain_rows(component, image)
         moved = np.empty_like(coefficients)
         # Row by row of blocks, which the caches hold from one operation to the next.
         for found, quantized, result in zip(coefficients, component.coefficients, moved, strict=True):
             distance = found / step - quantized
-            gain = finer.take(gain_places(distance, quantized, component.table, kind, _FINER))
+            gain = finer.take(gain_places(distance, quantized, rows, _FINER))
             np.multiply(quantized + distance * gain, step, out=result)
         return moved
 
     return _moved(planes, image, move)
 
 
-def kind_of(component: Component, image: JpegImage) -> int:
-    """Which of the kinds of components, by which gains are tabulated, one of an image is."""
-    return 0 if component is image.components[0] else 1 if component.sampling != image.max_sampling else 2
+def gain_rows(component: Component, image: JpegImage) -> NDArray[np.int32]:
+    """In a table of gains, the row of each of a component's frequencies on the first side: int32 [8, 8]."""
+    kind = 0 if component is image.components[0] else 1 if component.sampling != image.max_sampling else 2
+    rows: NDArray[np.int32] = np.rint(2 * np.log2(component.table)).astype(np.int32).clip(max=GAIN_SHAPE[2] - 1)
+    return rows + np.int32(kind * GAIN_SHAPE[1] * GAIN_SHAPE[2])
 
 
-def gain_places(
-    distance: Float32, quantized: NDArray[np.int16], table: NDArray[np.uint16], kind: int, finer: int = 1
-) -> NDArray[np.int32]:
+def gain_places(distance: Float32, quantized: NDArray[np.int16], rows: NDArray[np.int32], finer: int = 1) -> NDArray[np.int32]:
     """Where in a flat table of gains the gain of each coefficient is found.
 
     Args:
         distance: float32 [..., 8, 8], from the middles of the cells, in steps.
         quantized: int16 [..., 8, 8], the file's coefficients.
-        table: uint16 [8, 8], the steps.
-        kind: as :func:`kind_of`.
+        rows: as :func:`gain_rows`.
         finer: by how much the columns are finer than those of GAIN_SHAPE.
 
     Returns:
@@ -116,12 +116,10 @@ def gain_places(
     column = np.sqrt(np.abs(distance))
     column *= np.float32(GAIN_COLUMNS * finer)
     np.minimum(column, np.float32(columns - 1), out=column)
-    row = np.rint(2 * np.log2(table)).astype(np.int32).clip(max=GAIN_SHAPE[2] - 1)
     # 1 where it is farther from zero than the middle, 2 where it is nearer; on the middle it does not matter.
     side = np.where(quantized != 0, np.int32(1) + ((quantized < 0) ^ (distance < 0)), np.int32(0))
     places: NDArray[np.int32] = column.astype(np.int32)
-    places += (side + np.int32(kind * GAIN_SHAPE[1])) * np.int32(GAIN_SHAPE[2] * columns)
-    places += row * np.int32(columns)
+    places += (side * np.int32(GAIN_SHAPE[2]) + rows) * np.int32(columns)
     return places
 
 

@@ -26,7 +26,7 @@ def test_every_coefficient_moves_to_its_mean(photograph: np.ndarray) -> None:
     batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
     noise = torch.randn(batch["degraded"].shape, generator=torch.Generator().manual_seed(0)) * 6 / 255
     planes = (batch["held"] + noise).requires_grad_()
-    moved = cells.estimate(planes, batch["held"], batch["tables"], batch["factors"])
+    moved = cells.estimate(planes, batch)
     moved.square().sum().backward()
     assert planes.grad is not None
     assert torch.isfinite(planes.grad).all()
@@ -37,7 +37,7 @@ def test_every_coefficient_moves_to_its_mean(photograph: np.ndarray) -> None:
             expected = np.copysign(np.interp(np.abs(was), np.arange(len(cells._MEANS)) / 20, cells._MEANS.numpy()), was)
             np.testing.assert_allclose(now, expected, atol=1e-3)
             assert np.abs(now).max() < 0.5
-    plain = cells.estimate(batch["held"], batch["held"], batch["tables"], batch["factors"])
+    plain = cells.estimate(batch["held"], batch)
     torch.testing.assert_close(plain, batch["held"], atol=1e-5, rtol=0)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .. import colour, jpeg
 from ..jpeg import JpegImage
-from ..projection import GAIN_COLUMNS, GAIN_SHAPE, coefficients_of, gain_places, kind_of
+from ..projection import GAIN_COLUMNS, GAIN_SHAPE, coefficients_of, gain_places, gain_rows
 
 Restore = Callable[[JpegImage], NDArray[np.float32]]
 
@@ -26,8 +26,8 @@ FLOOR = 4
 def gains(restore: Restore, crops: Iterable[tuple[NDArray[np.uint8], int, str]]) -> NDArray[np.float64]:
     """By what to multiply a network's distances from the middles of the cells.
 
-    In each place of the table it is the factor that leaves the smallest squared error. Every
-    picture counts by the inverse of its error, as in a mean of decibels.
+    In each place of the table it is the factor that leaves the smallest squared error. Every picture counts by the inverse of its
+    error, as in a mean of decibels.
 
     Args:
         restore: gives a file's planes, float32 [components, H, W], 0 … 255.
@@ -45,7 +45,7 @@ def gains(restore: Restore, crops: Iterable[tuple[NDArray[np.uint8], int, str]])
             distance = coefficients_of(plane, component, image) / step - quantized
             true_distance = coefficients_of(truth, component, image) / step - quantized
             weights.append(1 / (np.square((distance - true_distance) * step).mean() + FLOOR))
-            places = gain_places(distance, quantized, component.table, kind_of(component, image)).ravel()
+            places = gain_places(distance, quantized, gain_rows(component, image)).ravel()
             for total, values in ((products, distance * true_distance), (squares, distance**2)):
                 total += weights[-1] * np.bincount(places, values.ravel(), total.size).reshape(total.shape)
     middles = np.square((np.arange(GAIN_SHAPE[3]) + 0.5) / GAIN_COLUMNS)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import dct
+from .data import Sample
 
 # Where the original's coefficient lies in the mean, by where the restored one lies, both as distances from the middle of the cell in
 # steps: at 0, 0.05, 0.1 and so on, the last for all beyond. Measured on training photographs before the first run that was trained through
@@ -23,18 +24,17 @@ _SAMPLES = dct.BLOCK**2
 _BASIS = torch.from_numpy(dct.inverse(np.eye(_SAMPLES).reshape(-1, dct.BLOCK, dct.BLOCK))).reshape(_SAMPLES, _SAMPLES)
 
 
-def estimate(planes: Tensor, held: Tensor, tables: Tensor, factors: Tensor) -> Tensor:
+def estimate(planes: Tensor, sample: Sample) -> Tensor:
     """Move every DCT coefficient to where the original's lies in the mean.
 
     Args:
         planes: what a network restored, [B, 3, H, W] on its scale.
-        held: the file's own samples, likewise, each repeated over the pixels that it stands for.
-        tables: [B, 2, 8, 8], the quantization steps of luma and chroma.
-        factors: int [B, 2], the rows and columns of pixels that a chroma sample stands for. H and W are whole blocks of such samples.
+        sample: a batch of them, as :func:`redecode.training.data.make_sample` gives it.
 
     Returns:
         Like the planes.
     """
+    held, tables, factors = sample["held"], sample["tables"], sample["factors"]
     # In 16 bits a coefficient would miss its cell.
     with torch.autocast(planes.device.type, enabled=False):
         planes = planes.float()

@@ -87,8 +87,9 @@ def make_sample(original: NDArray[np.uint8], quality: int, subsampling: str) -> 
         subsampling: as :func:`redecode.jpeg.compress`; ignored for gray.
 
     Returns:
-        `degraded` and `original`, float32 [3, H, W] on the networks' scale (zero chroma for gray), and `tables`, float32 [2, 8, 8]; `held`
-        and `factors` as :func:`redecode.training.cells.estimate` takes them, without the batch.
+        `degraded` and `original`, float32 [3, H, W] on the networks' scale (zero chroma for gray), and `tables`, float32 [2, 8, 8]; `held`,
+        the file's own samples, like `degraded` but each repeated over the pixels that it stands for; and `factors`, int64 [2], the rows and
+        columns of pixels that a chroma sample stands for.
     """
     image = jpeg.read(jpeg.compress(original, quality, subsampling))
     horizontal, vertical = image.max_sampling

@@ -238,7 +238,7 @@ def _edge_step(plan: Recipe) -> Step:
         original = losses.to_rgb(sample["original"])
         planes, edge = state.modules["network"](sample["degraded"], sample["tables"])
         if plan.through_cells:
-            planes = cells.estimate(planes, sample["held"], sample["tables"], sample["factors"])
+            planes = cells.estimate(planes, sample)
         fidelity_loss = fidelity(losses.to_rgb(planes), original, state.rate)
         edge_loss = losses.edge_fidelity(edge, losses.edge_map(original))
         _descend(fabric, plan, state, "network", losses.base(fidelity_loss, edge_loss, plan.edge_weight))
@@ -364,7 +364,7 @@ def _validate(
             result = network(sample["degraded"], sample["tables"])
             restored = result[0] if isinstance(result, tuple) else result
             if plan.through_cells:
-                restored = cells.estimate(restored, sample["held"], sample["tables"], sample["factors"])
+                restored = cells.estimate(restored, sample)
             gray = column.startswith("gray")
             total += _psnr(restored, sample["original"], gray) - _psnr(sample["degraded"], sample["original"], gray)
         gains[column] = total / count
