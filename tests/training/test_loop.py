@@ -28,7 +28,7 @@ from redecode.training.networks import EdgeCNN, NetworkConfig  # noqa: E402
 
 NETWORK = "[network]\nchannels = 8\nhidden = [8]\n"
 CELLS = "logarithmic = true\nthrough_cells = true\n"
-DATA = "[data]\npatch = 32\nbatch = 2\nlate_share = 0.5\nlate_patch = 48\nlate_batch = 1\n"
+DATA = "[data]\npatch = 32\nbatch = 2\ndecay_patch = 48\ndecay_batch = 1\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,12 +58,11 @@ def test_edge_trains_through_the_cells_resumes_and_exports(photographs: Path, tm
     said: list[str] = []
     loop.train("edge", write_recipe(tmp_path / "short.toml", 6, losses=CELLS), output, report=lambda fraction, text: said.append(text))
     assert "6 steps" in said[-1]
-    loop.train("edge", write_recipe(tmp_path / "long.toml", 9, losses=CELLS), output, resume=True)
+    loop.train("edge", write_recipe(tmp_path / "long.toml", 9, losses=CELLS), output, resume=output / loop.CHECKPOINT)
     with (output / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == [4, 6, 8, 9]
-    # Two crops a step in the first half of each run, one in the second.
-    assert int(rows[1]["images"]) == 3 * 2 + 3
+    assert [int(row["images"]) for row in rows] == [8, 12, 16, 18]
     assert (output / "curve.png").stat().st_size > 0
 
     record = loop.load_record(output / loop.WEIGHTS)
@@ -91,6 +90,87 @@ def test_edge_trains_through_the_cells_resumes_and_exports(photographs: Path, tm
     assert np.load(gains).shape == GAIN_SHAPE
     with pytest.raises(ValueError, match="-edge"):
         export(output / loop.WEIGHTS, "tiny-texture", tmp_path)
+
+
+def trained(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint."""
+    return load_file(path / loop.CHECKPOINT)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_an_interrupted_run_is_the_uninterrupted_one(photographs: Path, tmp_path: Path, symmetric: bool) -> None:
+    head = f"symmetric = {str(symmetric).lower()}\n" + CELLS
+    whole, first, second = (tmp_path / name for name in ("whole", "first", "second"))
+    loop.train("edge", write_recipe(tmp_path / "7.toml", 7, losses=head), whole)
+    loop.train("edge", write_recipe(tmp_path / "3.toml", 3, losses=head), first)
+    # As on another machine: a new folder, and nothing but the checkpoint.
+    loop.train("edge", tmp_path / "7.toml", second, resume=first / loop.CHECKPOINT)
+    expected = trained(whole)
+    for name, value in trained(second).items():
+        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-5)
+    with (second / "curve.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == [3, 4, 7]
+
+
+def test_a_decay_branches_off_and_leaves_the_stable_part_alone(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    set_rates = loop._set_rates
+
+    def watched(plan: recipe.Recipe, state: loop.State, progress: float) -> None:
+        set_rates(plan, state, progress)
+        rates.append(state.optimizers["network"].param_groups[0]["lr"])
+
+    monkeypatch.setattr(loop, "_set_rates", watched)
+    stable, decay = tmp_path / "stable", tmp_path / "decay"
+    path = write_recipe(tmp_path / "r.toml", 12, losses=CELLS)
+    loop.train("edge", path, stable)
+    assert rates == pytest.approx([0.5e-3] + [1e-3] * 11)
+    rates.clear()
+    before = (stable / loop.CHECKPOINT).read_bytes()
+    loop.train("edge", path, decay, decay=stable / loop.CHECKPOINT)
+    # A fifth of all 15 steps.
+    assert rates == pytest.approx([1e-3, 2e-3 / 3, 1e-3 / 3])
+    assert (stable / loop.CHECKPOINT).read_bytes() == before
+    assert loop.load_record(decay / loop.WEIGHTS)["training"]["steps"] == 15
+    assert loop.load_record(decay / loop.WEIGHTS)["training"]["decay_steps"] == 3
+    assert loop.load_record(stable / loop.WEIGHTS)["training"]["decay_steps"] == 0
+    with (decay / "curve.csv").open() as file:
+        # The whole lineage; the decay sees one crop a step.
+        assert [(int(row["step"]), int(row["images"])) for row in csv.DictReader(file)] == [(4, 8), (8, 16), (12, 24), (15, 27)]
+    with pytest.raises(ValueError, match="decay"):
+        loop.train("edge", path, tmp_path / "again", decay=decay / loop.CHECKPOINT)
+    with pytest.raises(ValueError, match="output folder of its own"):
+        loop.train("edge", path, stable, decay=stable / loop.CHECKPOINT)
+    other = write_recipe(tmp_path / "other.toml", 20)
+    other.write_text(other.read_text().replace("hidden = [8]", "hidden = [16]"))
+    with pytest.raises(ValueError, match="another network"):
+        loop.train("edge", other, tmp_path / "other", resume=stable / loop.CHECKPOINT)
+
+
+def test_an_interrupted_decay_goes_on_to_its_end(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_recipe(tmp_path / "r.toml", 12, losses=CELLS)
+    loop.train("edge", path, tmp_path / "stable")
+    progress = loop._progress
+    monkeypatch.setattr(loop, "_progress", lambda plan, state, minutes: 1.0 if state.step == 14 else progress(plan, state, minutes))
+    loop.train("edge", path, tmp_path / "decay", decay=tmp_path / "stable" / loop.CHECKPOINT)
+    assert loop.load_record(tmp_path / "decay" / loop.WEIGHTS)["training"]["steps"] == 14
+    monkeypatch.undo()
+    monkeypatch.setenv("REDECODE_DATA", str(photographs))
+    loop.train("edge", path, tmp_path / "decay", resume=tmp_path / "decay" / loop.CHECKPOINT)
+    assert loop.load_record(tmp_path / "decay" / loop.WEIGHTS)["training"]["steps"] == 15
+
+
+def test_sigterm_saves_and_ends(photographs: Path, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "r.toml", 100_000, losses=CELLS)
+    command = [sys.executable, "-m", "redecode", "train", "edge", "--recipe", path, "--output", tmp_path / "run"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("step" in line for line in process.stderr)
+        process.terminate()
+        process.stderr.read()
+        assert process.wait(60) == 0
+    assert loop.load_record(tmp_path / "run" / loop.WEIGHTS)["training"]["steps"] >= 20
 
 
 def test_a_symmetric_network_stays_so(photographs: Path, tmp_path: Path) -> None:
@@ -188,7 +268,7 @@ def test_vgg_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_resuming_needs_a_checkpoint(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(DependencyError, match="checkpoint"):
-        loop.train("edge", write_recipe(tmp_path / "r.toml", 1), tmp_path / "empty", resume=True)
+        loop.train("edge", write_recipe(tmp_path / "r.toml", 1), tmp_path / "run", resume=tmp_path / "empty" / loop.CHECKPOINT)
 
 
 def test_a_batch_can_be_overfitted(photograph: np.ndarray) -> None:
@@ -286,7 +366,7 @@ def test_recipes_in_the_project_are_sound() -> None:
     for path in folder.glob("*.toml"):
         plan = recipe.read(path)
         assert plan.data.patch % ALIGNMENT == 0, path.name
-        assert plan.data.late_patch % ALIGNMENT == 0, path.name
+        assert plan.data.decay_patch % ALIGNMENT == 0, path.name
 
 
 @pytest.mark.parametrize(

@@ -40,15 +40,14 @@ class DataConfig:
             gray protocol has them.
         subsampled: share of 4:2:0 among the colour files; the rest is 4:4:4 and 4:2:2, three to one.
         downscale: share of crops taken from copies shrunk to 0.7, which hide what compression the photograph had itself.
-        late_share: last part of the run, 0 … 1, that sees larger crops: small ones teach faster, but all their pixels lie near a border.
-        late_patch, late_batch: of that part.
+        decay_patch, decay_batch: the same while the learning rate decays, 0 as before: small crops teach faster, but all their pixels lie
+            near a border.
     """
 
     patch: int = 96
     batch: int = 8
-    late_share: float = 0.0
-    late_patch: int = 128
-    late_batch: int = 2
+    decay_patch: int = 0
+    decay_batch: int = 0
     quality_low: int = 5
     quality_high: int = 95
     coarse: float = 0.0
@@ -161,7 +160,7 @@ class Crops(IterableDataset[Sample]):
         self.seed = seed
         self.rank, self.processes = rank, processes
         self.patch, self.batch, self.first = config.patch, config.batch, 0
-        largest = max(config.patch, config.late_patch) if config.late_share else config.patch
+        largest = max(config.patch, config.decay_patch)
         self.images: list[NDArray[np.uint8]] = []
         self.shrunk: list[NDArray[np.uint8]] = []
         for path in list_images(folder, validation=False):

@@ -1,7 +1,11 @@
 """The training loops of Edge-CNN and Texture-GAN, on Lightning Fabric.
 
-A run writes into its output folder: `checkpoint.safetensors` (all that is needed to resume), `weights.safetensors` (the averaged
-weights with their record, to export or to start from), `curve.csv` and `curve.png` (the validation curve).
+A run writes into its output folder: `checkpoint.safetensors` (all that is needed to resume, on this machine or another),
+`weights.safetensors` (the averaged weights with their record, to export or to start from), `curve.csv` and `curve.png` (the validation
+curve). It ends when its steps or minutes are done, or early, with everything saved, on SIGTERM.
+
+The learning rate warms up, stays, and decays (see :class:`redecode.training.recipe.Schedule`): a run is either the stable part, from
+its beginning or from one of its checkpoints, or a decay that branches off from a stable checkpoint.
 """
 
 from __future__ import annotations
@@ -12,8 +16,11 @@ import json
 import math
 import os
 import platform
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +51,8 @@ Report = Callable[[float, str], None]
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 CHECKPOINT_SECONDS = 180
+# What a checkpoint holds of a state beside its tensors.
+COUNTERS = ("step", "images", "seconds", "branch", "curve")
 # The curve's columns: mean gain over the plain decode in dB on held-out photographs; luma for gray files, RGB for colour.
 VALIDATION = {"gray QF 10": (10, None), "colour QF 10": (10, "4:2:0"), "gray QF 5": (5, None), "gray QF 40": (40, None)}
 VALIDATION_IMAGES = 24
@@ -57,12 +66,14 @@ class State:
     Attributes:
         modules: "network", and "discriminator" for the GAN.
         optimizers: that of each module, under the same name; rates are set at each step.
-        rate: of the network, as a share of its peak.
+        rate: of the network, as a share of that in the stable part.
         symmetry: of the network, where it is kept; with SOAP, its coordinates are what is optimized.
         ema: the moving average of the network's weights.
         step: optimizer steps done.
-        seconds: of training, without validation.
         images: crops seen.
+        seconds: of training, without validation, on each kind of hardware.
+        branch: step and seconds at which the decay branched off; None in the stable part.
+        curve: rows of the validation curve, the whole lineage's.
     """
 
     modules: dict[str, nn.Module]
@@ -71,8 +82,15 @@ class State:
     symmetry: Symmetry | None = None
     ema: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
-    seconds: float = 0.0
     images: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    branch: tuple[int, float] | None = None
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def total_seconds(self) -> float:
+        """Of training, without validation."""
+        return sum(self.seconds.values())
 
 
 def _silent(fraction: float, message: str) -> None:
@@ -87,7 +105,8 @@ def train(
     recipe: Path,
     output: Path,
     max_minutes: float | None = None,
-    resume: bool = False,
+    resume: Path | None = None,
+    decay: Path | None = None,
     report: Report = _silent,
     devices: int = 1,
     nodes: int = 1,
@@ -102,9 +121,10 @@ def train(
         network: "edge" or "texture".
         recipe: a TOML file, see :mod:`redecode.training.recipe`.
         output: folder for checkpoints, weights and the curve; made where missing.
-        max_minutes: end after so many minutes of training in all (resumed time included), at the end of the learning rate's
-            schedule all the same: the cosine follows the time where that is ahead of the steps.
-        resume: go on from the folder's checkpoint.
+        max_minutes: end after so many minutes of training where the steps are not done before: of the stable part all in all, resumed time
+            included, or of the decay, whose rate then follows the time.
+        resume: a checkpoint to go on from, of the stable part or of a decay.
+        decay: a checkpoint of the stable part from which a decay branches off; the checkpoint stays as it is.
         report: called now and then with the share done and a line of text.
         devices: processes on each machine, each with a GPU of its own where there are any.
         nodes: machines.
@@ -112,11 +132,16 @@ def train(
 
     Raises:
         DependencyError: data, weights or a checkpoint are missing.
-        ValueError: the recipe is faulty, or its batches cannot be shared out evenly.
+        ValueError: the recipe is faulty, or its batches cannot be shared out evenly; or the checkpoint is of another network, or of
+            a decay, which nothing can branch off from.
     """
     plan = read_recipe(recipe)
+    if resume and decay:
+        raise ValueError("a run either resumes or branches off a decay")
+    if decay and decay.resolve() == (output / CHECKPOINT).resolve():
+        raise ValueError(f"a decay needs an output folder of its own: it would replace {decay}")
     processes = devices * nodes
-    if plan.data.batch % processes or (plan.data.late_share and plan.data.late_batch % processes):
+    if plan.data.batch % processes or plan.data.decay_batch % processes:
         raise ValueError(f"{recipe}: its batches cannot be shared out evenly among {processes} processes")
     strategy = "ddp" if processes > 1 else "auto"
     fabric = Fabric(accelerator="auto", strategy=strategy, devices=devices, num_nodes=nodes, precision=_precision(float32))
@@ -126,43 +151,63 @@ def train(
         report = _silent
     output.mkdir(parents=True, exist_ok=True)
     state, step = _prepare(fabric, network, plan, recipe.parent)
-    if resume:
-        _load_checkpoint(output / CHECKPOINT, state)
+    if checkpoint := resume or decay:
+        _load_checkpoint(checkpoint, network, plan, state)
+    if decay:
+        if state.branch:
+            raise ValueError(f"{decay} belongs to a decay; only the stable part can be branched off from")
+        state.branch = state.step, state.total_seconds
     photographs = data_path("train")
     report(_progress(plan, state, max_minutes), "reading the photographs")
     crops = Crops(photographs, plan.data, plan.seed, fabric.global_rank, fabric.world_size)
     crops.first = state.images
+    if state.branch:
+        crops.patch, crops.batch = plan.data.decay_patch or crops.patch, plan.data.decay_batch or crops.batch
     samples = _stream(fabric, crops)
     validation = {
         name: _collate(validation_set(photographs, quality, sampling, VALIDATION_IMAGES, VALIDATION_SIDE))
         for name, (quality, sampling) in VALIDATION.items()
     }
     saved = time.monotonic()
-    # All processes go by one clock.
-    while (progress := fabric.broadcast(_progress(plan, state, max_minutes))) < 1:
-        if progress >= 1 - plan.data.late_share and crops.patch != plan.data.late_patch:
-            crops.patch, crops.batch, crops.first = plan.data.late_patch, plan.data.late_batch, state.images
-            samples = _stream(fabric, crops)
-        began = time.monotonic()
-        _set_rates(plan, state, progress)
-        sample = next(samples)
-        terms = step(fabric, state, sample)
-        _update_ema(state, plan.schedule.ema)
-        state.step += 1
-        state.images += crops.batch
-        state.seconds += time.monotonic() - began
-        if state.step % 20 == 0:
-            report(progress, f"step {state.step}: " + ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items()))
-        if state.step % plan.schedule.validate_every == 0 and fabric.is_global_zero:
-            _log(output, state, _validate(fabric, network, plan, state, validation))
-        if time.monotonic() - saved > CHECKPOINT_SECONDS and fabric.is_global_zero:
-            _save(output, network, plan, recipe, state)
-            saved = time.monotonic()
+    hardware = _hardware()
+    with _stop_signal() as stopped:
+        # All processes go by one clock.
+        while (progress := fabric.broadcast(1.0 if stopped.is_set() else _progress(plan, state, max_minutes))) < 1:
+            began = time.monotonic()
+            _set_rates(plan, state, progress)
+            sample = next(samples)
+            terms = step(fabric, state, sample)
+            _update_ema(state, plan.schedule.ema)
+            state.step += 1
+            state.images += crops.batch
+            state.seconds[hardware] = state.seconds.get(hardware, 0.0) + time.monotonic() - began
+            if state.step % 20 == 0:
+                report(progress, f"step {state.step}: " + ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items()))
+            if state.step % plan.schedule.validate_every == 0 and fabric.is_global_zero:
+                _log(output, state, _validate(fabric, network, plan, state, validation))
+            if time.monotonic() - saved > CHECKPOINT_SECONDS and fabric.is_global_zero:
+                _save(output, network, plan, recipe, state)
+                saved = time.monotonic()
     if fabric.is_global_zero:
-        _log(output, state, _validate(fabric, network, plan, state, validation))
+        if not state.curve or state.curve[-1]["step"] != state.step:
+            _log(output, state, _validate(fabric, network, plan, state, validation))
         _save(output, network, plan, recipe, state)
     fabric.barrier()
-    report(1, f"{state.step} steps, {state.images} crops, {state.seconds / 60:.1f} minutes")
+    report(1, f"{state.step} steps, {state.images} crops, {state.total_seconds / 60:.1f} minutes")
+
+
+@contextmanager
+def _stop_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, so that a run that is told to end saves what it has."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event  # only the main thread can handle signals
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _prepare(fabric: Fabric, name: NetworkName, plan: Recipe, folder: Path) -> tuple[State, Step]:
@@ -306,17 +351,21 @@ def _descend(fabric: Fabric, plan: Recipe, state: State, name: str, loss: Tensor
 
 
 def _progress(plan: Recipe, state: State, max_minutes: float | None) -> float:
-    steps = state.step / plan.schedule.steps
-    return max(steps, state.seconds / 60 / max_minutes) if max_minutes else steps
+    """The share done of the stable part, or of the decay."""
+    begun, seconds = state.branch or (0, 0.0)
+    share = plan.schedule.decay
+    total = begun * share / (1 - share) if state.branch else plan.schedule.steps
+    steps = (state.step - begun) / max(1, round(total))
+    return max(steps, (state.total_seconds - seconds) / 60 / max_minutes) if max_minutes else steps
 
 
 def _set_rates(plan: Recipe, state: State, progress: float) -> None:
     warm = min(1.0, (state.step + 1) / max(1, plan.schedule.warmup))
-    share = state.rate = warm * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0))))
+    share = state.rate = warm * (1 - progress if state.branch else 1)
     for name, optimizer in state.optimizers.items():
-        peak = plan.schedule.learning_rate if name == "network" else plan.texture.discriminator_learning_rate
+        stable = plan.schedule.learning_rate if name == "network" else plan.texture.discriminator_learning_rate
         for group in optimizer.param_groups:
-            group["lr"] = peak * share
+            group["lr"] = stable * share
 
 
 @torch.no_grad()
@@ -380,13 +429,13 @@ def _psnr(planes: Tensor, original: Tensor, gray: bool) -> float:
 
 
 def _log(output: Path, state: State, gains: dict[str, float]) -> None:
+    state.curve.append({"step": state.step, "images": state.images, "minutes": round(state.total_seconds / 60, 2)} | gains)
     path = output / "curve.csv"
-    fresh = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if fresh:
-            writer.writerow(["step", "images", "minutes", *gains])
-        writer.writerow([state.step, state.images, f"{state.seconds / 60:.2f}", *(f"{gain:.4f}" for gain in gains.values())])
+    # The whole curve anew: what a resumed run repeats is not in it twice.
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, state.curve[-1])
+        writer.writeheader()
+        writer.writerows({key: f"{value:.4f}" if key in gains else value for key, value in row.items()} for row in state.curve)
     _plot(path)
 
 
@@ -406,13 +455,20 @@ def _plot(curve: Path) -> None:
 
 
 def _save(output: Path, name: NetworkName, plan: Recipe, recipe: Path, state: State) -> None:
-    tensors = {f"ema.{key}": value for key, value in state.ema.items()}
+    tensors: dict[str, Tensor] = {}
     for key, module in state.modules.items():
-        tensors |= {f"module.{key}.{entry}": value for entry, value in _plain(module).state_dict().items()}
+        weights = {"module": _plain(module).state_dict()} | ({"ema": state.ema} if key == "network" else {})
+        for kind, values in weights.items():
+            if state.symmetry and key == "network":
+                # An eighth as much to keep; and for the weights being trained exactly what the optimizer sees.
+                coordinates = state.symmetry.of(list(values.values())) if kind == "ema" else state.symmetry.coordinates
+                values = {str(index): value for index, value in enumerate(coordinates)}
+            tensors |= {f"{kind}.{key}.{entry}": value for entry, value in values.items()}
         for index, moments in state.optimizers[key].state_dict()["state"].items():
             tensors |= {f"optimizer.{key}.{index}.{entry}": value for entry, value in moments.items()}
-    counters = {"step": state.step, "seconds": state.seconds, "images": state.images}
-    _write(output / CHECKPOINT, tensors, {"counters": json.dumps(counters)})
+    counters = {key: getattr(state, key) for key in COUNTERS}
+    owner = {"network": name, "config": as_table(plan)["network"]}
+    _write(output / CHECKPOINT, tensors, {"counters": json.dumps(counters), "owner": json.dumps(owner)})
     record = {
         "network": name,
         "config": as_table(plan)["network"],
@@ -420,8 +476,9 @@ def _save(output: Path, name: NetworkName, plan: Recipe, recipe: Path, state: St
         "training": {
             "steps": state.step,
             "images_seen": state.images,
-            "hours": round(state.seconds / 3600, 3),
-            "hardware": _hardware(),
+            "decay_steps": state.step - state.branch[0] if state.branch else 0,
+            "hours": round(state.total_seconds / 3600, 3),
+            "hardware": {name: round(seconds / 3600, 3) for name, seconds in state.seconds.items()},
         },
     }
     if plan.start:
@@ -451,29 +508,42 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
     os.replace(temporary, path)
 
 
-def _load_checkpoint(path: Path, state: State) -> None:
+def _load_checkpoint(path: Path, name: NetworkName, plan: Recipe, state: State) -> None:
     if not path.exists():
         raise DependencyError(f"there is no checkpoint {path} to resume from")
     with safe_open(path, "pt") as file:
-        metadata = file.metadata()
+        metadata = file.metadata() or {}
+        if "owner" not in metadata:
+            raise DependencyError(f"{path} is no checkpoint of a training run")
+        # Through JSON, as what was written.
+        if json.loads(metadata["owner"]) != json.loads(json.dumps({"network": name, "config": as_table(plan)["network"]})):
+            raise ValueError(f"{path} is a checkpoint of another network than the recipe's")
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
 
     def under(prefix: str) -> dict[str, Tensor]:
         return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
-    state.ema = {key: value.to(state.ema[key].device) for key, value in under("ema.").items()}
+    def load(kind: str, key: str, into: dict[str, Tensor]) -> None:
+        values = under(f"{kind}.{key}.")
+        if state.symmetry and key == "network":
+            coordinates = [values[str(index)].to(like.device) for index, like in enumerate(state.symmetry.coordinates)]
+            state.symmetry.spread(coordinates, list(into.values()))
+            if kind == "module":
+                torch._foreach_copy_([each.data for each in state.symmetry.coordinates], coordinates)
+        else:
+            torch._foreach_copy_(list(into.values()), [values[entry].to(value.device) for entry, value in into.items()])
+
+    load("ema", "network", state.ema)
     for key, module in state.modules.items():
-        _plain(module).load_state_dict(under(f"module.{key}."))
+        load("module", key, _plain(module).state_dict())
         optimizer = state.optimizers[key]
         moments: dict[int, dict[str, Tensor]] = {}
         for entry, value in under(f"optimizer.{key}.").items():
             index, _, moment = entry.partition(".")
             moments.setdefault(int(index), {})[moment] = value
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    if state.symmetry:
-        state.symmetry.read()
-    counters = json.loads(metadata["counters"])
-    state.step, state.seconds, state.images = counters["step"], counters["seconds"], counters["images"]
+    for key, value in json.loads(metadata["counters"]).items():
+        setattr(state, key, value)
 
 
 def load_record(path: Path) -> dict[str, Any]:

@@ -19,13 +19,18 @@ else:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast.
+    """How long and how fast: warm-up, stable, decay.
+
+    The learning rate rises for `warmup` steps and then stays. The stable part can be stopped and resumed any number of times. When weights
+    are to be shipped, a decay branches off from one of its checkpoints and takes the rate linearly to zero; the stable part goes on from
+    where it was.
 
     Attributes:
-        steps: optimizer steps in all.
-        learning_rate: of Adam or SOAP, at its peak; reached after `warmup` steps and lowered along a half cosine to a hundredth of it.
+        steps: optimizer steps of the warm-up and the stable part together.
+        learning_rate: of Adam or SOAP, in the stable part.
         soap: whether SOAP takes the place of Adam, which the paper has; see :mod:`redecode.training.soap`.
         warmup: steps of linear warm-up.
+        decay: share of a decay in all the steps that lead to its end, 0 … 1.
         clip: largest norm of the gradient.
         ema: decay of the weights' exponential moving average, which is what is validated and shipped.
         validate_every: steps between two points of the validation curve.
@@ -35,6 +40,7 @@ class Schedule:
     learning_rate: float = 1e-3
     soap: bool = False
     warmup: int = 100
+    decay: float = 0.2
     clip: float = 0.1
     ema: float = 0.999
     validate_every: int = 500

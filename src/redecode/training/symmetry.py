@@ -113,7 +113,7 @@ class Symmetry:
             blocks = _blocks(moves[key], device)
             rows = torch.cat([rows for block in blocks for rows in block.rows], 1)
             self._layers.append(_Layers(members, key[0], blocks, rows, (rows / rows.square().sum(0)).T))
-        self.coordinates = [nn.Parameter(each) for each in self._coordinates(self._parameters)]
+        self.coordinates = [nn.Parameter(each) for each in self.of(self._parameters)]
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -131,7 +131,7 @@ class Symmetry:
     @torch.no_grad()
     def read(self) -> None:
         """Bring the coordinates up to the network's parameters."""
-        for coordinate, values in zip(self.coordinates, self._coordinates(self._parameters), strict=True):
+        for coordinate, values in zip(self.coordinates, self.of(self._parameters), strict=True):
             coordinate.copy_(values)
 
     @torch.no_grad()
@@ -140,24 +140,25 @@ class Symmetry:
 
         They are gradients by direction, as SOAP and Adam take them: how long the coordinates are does not enter.
         """
-        for coordinate, values in zip(self.coordinates, self._coordinates(self._gradients()), strict=True):
+        for coordinate, values in zip(self.coordinates, self.of(self._gradients()), strict=True):
             coordinate.grad = values
 
     @torch.no_grad()
     def write(self) -> None:
         """Bring the network's parameters up to the coordinates."""
-        self._spread(self.coordinates, self._parameters)
+        self.spread(self.coordinates, self._parameters)
 
     @torch.no_grad()
     def average_gradients(self) -> None:
         """Replace the gradients of the network's parameters, all of them, by their means over the symmetries."""
         gradients = self._gradients()
-        self._spread(self._coordinates(gradients), gradients)
+        self.spread(self.of(gradients), gradients)
 
     def _gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
 
-    def _coordinates(self, values: Sequence[Tensor]) -> list[Tensor]:
+    def of(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """The coordinates of values like the network's parameters, in their order: what of them is symmetric."""
         found = []
         for layers in self._layers:
             stack = torch.stack([values[number].detach() for number in layers.members]).reshape(len(layers.members), layers.shape[0], -1)
@@ -167,7 +168,8 @@ class Symmetry:
                 found.append(torch.stack(partners).mean(0) if len(partners) > 1 else partners[0])
         return [each.flatten() if each.shape[2] == 1 else each for each in found]
 
-    def _spread(self, coordinates: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    def spread(self, coordinates: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        """Write into values like the network's parameters what has these coordinates."""
         left = iter(coordinates)
         for layers in self._layers:
             count = len(layers.members)

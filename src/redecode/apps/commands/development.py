@@ -37,7 +37,10 @@ def train(
     recipe: Annotated[Path, typer.Option(help="The TOML file that describes the training, such as recipes/symmetric-edge.toml.")],
     max_time: Annotated[float | None, typer.Option(metavar="MINUTES", min=0, help="Stop after so many minutes in all.")] = None,
     output: Annotated[Path | None, typer.Option(show_default="runs/<recipe>", help="Folder for checkpoints, weights and curve.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the output folder.")] = False,
+    resume: Annotated[Path | None, typer.Option(metavar="CHECKPOINT", help="Go on from this checkpoint.")] = None,
+    decay: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Branch off here: take the learning rate to zero, for weights to be shipped.")
+    ] = None,
     devices: Annotated[int, typer.Option(min=1, help="Processes on each machine, each with a GPU where there are any.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     float32: Annotated[bool, typer.Option("--float32", help="Compute in 32 bits even where bfloat16 is faster.")] = False,
@@ -47,7 +50,8 @@ def train(
         from ...training import loop
 
         with _training_progress() as report:
-            loop.train(network.value, recipe, output or Path("runs", recipe.stem), max_time, resume, report, devices, nodes, float32)
+            folder = output or Path("runs", f"{recipe.stem}-decay" if decay else recipe.stem)
+            loop.train(network.value, recipe, folder, max_time, resume, decay, report, devices, nodes, float32)
 
 
 def export(
