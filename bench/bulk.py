@@ -26,15 +26,15 @@ import numpy as np
 from PIL import Image
 
 from redecode import __version__
-from redecode.apps.bulk import manifest, stores
-from redecode.apps.bulk.listing import Selection, Shard
-from redecode.apps.bulk.local import cores
-from redecode.apps.bulk.manifest import Row
-from redecode.apps.bulk.restorer import Setup
-from redecode.apps.bulk.run import Plan, run
-from redecode.apps.bulk.stores import CORNER, Entry
-from redecode.apps.restoring import Options, restore
+from redecode.bulk import manifest, stores
+from redecode.bulk.listing import Selection, Shard
+from redecode.bulk.local import cores
+from redecode.bulk.manifest import Row
+from redecode.bulk.restorer import Setup
+from redecode.bulk.run import Plan, run
+from redecode.bulk.stores import CORNER, Entry
 from redecode.decoder import Decoder
+from redecode.recode import Options, restore
 
 RESULTS = Path(__file__).parent.parent / "results"
 

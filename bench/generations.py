@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from redecode import Decoder, jpeg, weights
-from redecode.datasets import data_path
+from redecode import Decoder, weights
+from redecode.codec import jpeg
+from redecode.codec.recompression import first_generation
+from redecode.evaluation.datasets import data_path
 from redecode.evaluation.metrics import psnr
-from redecode.generations import first_generation
 from redecode.training.data import list_images, load
 
 PAIRS = (

@@ -15,12 +15,13 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
-from redecode import __version__, jpeg, weights
-from redecode.datasets import data_path
+from redecode import __version__, weights
+from redecode.codec import jpeg
 from redecode.decoder import Decoder, to_pixels
 from redecode.evaluation import lpips, metrics
-from redecode.fusion import fuse
-from redecode.mask import PAPER_THRESHOLD, THRESHOLD, WINDOW, orientation_diversity, region_mask
+from redecode.evaluation.datasets import data_path
+from redecode.restoration.fusion import fuse
+from redecode.restoration.mask import PAPER_THRESHOLD, THRESHOLD, WINDOW, orientation_diversity, region_mask
 from redecode.training.data import list_images, load
 
 ROOT = Path(__file__).parent.parent

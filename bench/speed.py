@@ -29,13 +29,14 @@ from PIL import Image
 # Threads that wait busily, as OpenMP's do, would slow down whoever is timed next. To be said before a library reads it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from redecode import __version__, colour, jpeg
-from redecode.apps.bulk.local import cores
-from redecode.apps.restoring import Options, restore
-from redecode.datasets import data_path
+from redecode import __version__
+from redecode.bulk.local import cores
+from redecode.codec import colour, jpeg
 from redecode.decoder import Decoder
 from redecode.evaluation import metrics
-from redecode.overlap import in_order
+from redecode.evaluation.datasets import data_path
+from redecode.pipelining import in_order
+from redecode.recode import Options, restore
 from redecode.weights import PRESETS
 
 ROOT = Path(__file__).parent.parent

@@ -18,7 +18,7 @@ import numpy as np
 import seeds
 from harness import guarded
 
-from redecode import _segments, jpeg
+from redecode.codec import jpeg, markers
 from redecode.errors import RedecodeError
 
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
@@ -147,7 +147,7 @@ def _run(data: bytes) -> str:
 
 def _strip(data: bytes) -> bytes | None:
     try:
-        segments = _segments.walk(data)
+        segments = markers.walk(data)
     except RedecodeError:
         return None
     return segments.stripped if segments.frame.width * segments.frame.height <= _MAX_PIXELS else None

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from harness import check
 
-from redecode.apps import files
-from redecode.apps.restoring import Options
+from redecode import files
+from redecode.recode import Options
 
 # Larger ones take minutes and tell nothing more.
 _OPTIONS = Options(max_pixels=4_000_000, force_quality=30)

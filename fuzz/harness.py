@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from redecode import Decoder, jpeg
-from redecode.apps.restoring import LAYERS, Options, restore
+from redecode import Decoder
+from redecode.codec import jpeg
+from redecode.codec.encode import Encoding
+from redecode.codec.formats import FORMATS
 from redecode.decoder import Picture
 from redecode.errors import RedecodeError
-from redecode.formats import FORMATS
-from redecode.output import Encoding
+from redecode.recode import LAYERS, Options, restore
 
 Float32 = NDArray[np.float32]
 

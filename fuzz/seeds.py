@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-_DATA = Path(__file__).parent.parent / "tests" / "data"
+_DATA = Path(__file__).parent.parent / "tests" / "codec" / "data"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
 
 

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 import redecode
-from redecode import colour, decoder, jpeg, weights
+from redecode import decoder, weights
+from redecode.codec import colour, jpeg
+from redecode.codec.quality import standard_tables
+from redecode.codec.raster import RasterImage
+from redecode.codec.trace import Trace
 from redecode.decoder import Decoder
-from redecode.estimation import Trace, standard_tables
-from redecode.raster import RasterImage
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,8 @@ def test_tiled_equals_whole(photograph: np.ndarray, monkeypatch: pytest.MonkeyPa
     assert (difference <= 1).mean() > 0.9999
     assert (whole.mask == tiled.mask).mean() > 0.9999
     assert whole.consistency == pytest.approx(tiled.consistency, abs=1e-3)
-    np.testing.assert_allclose(whole.base_planes, tiled.base_planes, atol=1 if precision == "int8" else 0.01)
+    # A coefficient at the border of two columns of the shrinkage factors may fall into either.
+    np.testing.assert_allclose(whole.base_planes, tiled.base_planes, atol=1 if precision == "int8" else 0.05)
     np.testing.assert_allclose(whole.texture_planes, tiled.texture_planes, atol=2 if precision == "int8" else 0.01)
 
 

@@ -1,8 +1,8 @@
 """redecode: decode a JPEG again, better.
 
-    import redecode
-    result = redecode.decode("photo.jpg")
-    result.image        # uint8 [H, W, 3]: edges true to the signal, textures alive
+import redecode
+result = redecode.decode("photo.jpg")
+result.image        # uint8 [H, W, 3]: edges true to the signal, textures alive
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .errors import (
     TooLargeError,
     UnreadableError,
     UnsupportedError,
+    UsageError,
 )
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "TooLargeError",
     "UnreadableError",
     "UnsupportedError",
+    "UsageError",
     "decode",
 ]
 

@@ -1,6 +1,6 @@
 """`python -m redecode` is the command `redecode`."""
 
-from redecode.apps.cli import main
+from redecode.cli.main import main
 
 if __name__ == "__main__":
     main()

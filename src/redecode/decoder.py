@@ -18,16 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import colour, dct, jpeg, overlap, projection, raster, tiling, weights
+from . import pipelining, weights
+from .codec import colour, dct, jpeg, raster
+from .codec.jpeg import JpegImage
+from .codec.quality import nearest_quality
+from .codec.raster import RasterImage
+from .codec.recompression import first_generation
 from .errors import UnsupportedError
-from .estimation import nearest_quality
-from .fusion import fuse
-from .generations import first_generation
-from .inference import DEVICES, Network
-from .jpeg import JpegImage
-from .mask import THRESHOLD, WINDOW, orientation_diversity, region_mask
-from .raster import RasterImage
-from .tiling import Progress, Tile
+from .restoration import projection, shrinkage, tiling
+from .restoration.fusion import fuse
+from .restoration.mask import THRESHOLD, WINDOW, orientation_diversity, region_mask
+from .restoration.network import DEVICES, Network
+from .restoration.tiling import Progress, Tile
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -115,16 +117,13 @@ class Decoder:
         threads: int | None = None,
         device: str = "cpu",
         precision: str | None = None,
-        ensemble: bool = False,
     ) -> None:
         """
         Args:
             preset: one of redecode.weights.PRESETS.
             threads: on the CPU; None is one for each core.
-            device: one of redecode.inference.DEVICES.
+            device: one of redecode.restoration.network.DEVICES.
             precision: one of redecode.weights.PRECISIONS; None is int8 on the CPU and float32 elsewhere.
-            ensemble: average over the eight flips and turns of the picture, to which a network is not symmetric by itself: eight times its
-                time, and a few hundredths of a dB.
 
         Raises:
             ValueError: an unknown preset, device or precision.
@@ -137,7 +136,6 @@ class Decoder:
             raise ValueError(f"precision must be one of {', '.join(weights.PRECISIONS)}, not {precision!r}")
         self.preset = preset
         self.precision = precision or ("int8" if device == "cpu" else "float32")
-        self.ensemble = ensemble
         self._device, self._threads = device, threads
         self._networks: dict[str, Network] = {}
         self._loading = threading.Lock()
@@ -159,7 +157,7 @@ class Decoder:
             project: whether results are projected onto the file's quantization cells.
             progress: called with the tiles done and their number, after each; what it raises ends the decoding.
             layers: keep both layers whole as well: 24 bytes for a pixel, and the texture network runs where the mask is empty, too.
-            threshold: T of the mask, see :func:`redecode.mask.region_mask`; the paper's is PAPER_THRESHOLD.
+            threshold: T of the mask, see :func:`redecode.restoration.mask.region_mask`; the paper's is PAPER_THRESHOLD.
 
         Raises:
             RedecodeError: what :func:`read` raises.
@@ -174,17 +172,17 @@ class Decoder:
             return Decoded(picture.pixels, nowhere, picture, picture.planes(), None, texture, project, changed=False)
         top, left = picture.origin
         size = top + picture.height, left + picture.width
-        largest = max(size) if math.prod(size) <= overlap.WORKERS * TILE**2 else TILE
+        largest = max(size) if math.prod(size) <= pipelining.WORKERS * TILE**2 else TILE
         plan = tiling.tiles(size, largest, self._halo(picture), picture.unit)
         canvas = _Canvas(picture)
 
         # Several tiles overlap with each other, a single one with itself: in bands, where it is not the network's turn.
-        bands = 1 if self._threads == 1 or len(plan) > 1 else overlap.WORKERS
+        bands = 1 if self._threads == 1 or len(plan) > 1 else pipelining.WORKERS
 
         def work(tile: Tile) -> list[tuple[Tile, _Restored]]:
             return self._restore(picture, tile, texture, project, layers, threshold, bands)
 
-        restored_tiles = map(work, plan) if self._threads == 1 or len(plan) == 1 else overlap.in_order(work, plan)
+        restored_tiles = map(work, plan) if self._threads == 1 or len(plan) == 1 else pipelining.in_order(work, plan)
         for done, restored in enumerate(restored_tiles, 1):
             for part in restored:
                 canvas.paste(*part)
@@ -197,8 +195,8 @@ class Decoder:
     def base_layer(self, picture: Picture) -> Float32:
         """L_B of a picture, in one piece: float32 [components, H, W], planes 0 … 255, neither projected nor rounded.
 
-        Where there is a file, what the network gives is brought to :func:`redecode.projection.estimate`. At high qualities it fades into
-        the plain decode instead (see BASE_FADE).
+        Where there is a file, :func:`redecode.restoration.shrinkage.shrink` moves what the network gives further into the file's cells.
+        At high qualities it is blended with the plain decode instead (see BASE_FADE).
         """
         say, plain = _say(picture, BASE_FADE), picture.planes()
         if not say:
@@ -206,12 +204,12 @@ class Decoder:
         restored = self._run("edge", picture, plain)
         if say < 1:
             return _blend(plain, restored, say)
-        gains = self._networks["edge"].gains
-        if not isinstance(picture, JpegImage) or gains is None:
+        factors = self._networks["edge"].shrinkage
+        if not isinstance(picture, JpegImage) or factors is None:
             return restored
         parts = picture.parts()
         layers = np.split(restored, _bounds(parts))
-        return np.concatenate([projection.estimate(layer, part, gains) for layer, part in zip(layers, parts, strict=True)])
+        return np.concatenate([shrinkage.shrink(layer, part, factors) for layer, part in zip(layers, parts, strict=True)])
 
     def texture_layer(self, picture: Picture, base: Float32) -> Float32:
         """L_T of a picture, like :meth:`base_layer`; at high qualities it fades into L_B (see TEXTURE_FADE)."""
@@ -230,7 +228,7 @@ class Decoder:
         base = self.base_layer(around)
         parts = tile.bands(bands, picture.unit[0])
         kept = [(part.rows.kept(around.origin[0]), part.columns.kept(around.origin[1])) for part in parts]
-        in_turn = map if bands == 1 else overlap.in_order
+        in_turn = map if bands == 1 else pipelining.in_order
 
         def select(inside: tuple[slice, slice]) -> NDArray[np.bool_]:
             return _mask(base, around, inside, threshold) if texture or layers else np.zeros_like(base[0][inside], bool)
@@ -259,7 +257,7 @@ class Decoder:
         with self._loading:
             if layer not in self._networks:
                 name = weights.PRESETS[self.preset][layer]
-                self._networks[layer] = Network(name, self._device, self.precision, self._threads, self.ensemble)
+                self._networks[layer] = Network(name, self._device, self.precision, self._threads)
         network = self._networks[layer]
         if isinstance(picture, RasterImage):
             return network(planes, picture.tables(), picture.origin)
@@ -379,7 +377,7 @@ def read(data: bytes, max_pixels: int = jpeg.MAX_PIXELS, force_quality: int | No
             that gains about 1 dB more.
 
     Raises:
-        RedecodeError: what :func:`redecode.jpeg.read` and :func:`redecode.raster.read` raise.
+        RedecodeError: what :func:`redecode.codec.jpeg.read` and :func:`redecode.codec.raster.read` raise.
     """
     if not data or data[:2] == b"\xff\xd8":
         image = jpeg.read(data, max_pixels)

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from redecode import colour, jpeg, weights
-from redecode.datasets import data_path
+from redecode import weights
+from redecode.codec import colour, jpeg
+from redecode.codec.jpeg import JpegImage
 from redecode.errors import DependencyError
 from redecode.evaluation import benchmark, lpips, metrics
-from redecode.jpeg import JpegImage
+from redecode.evaluation.datasets import data_path
 
 
 class Smoother:
@@ -20,7 +21,6 @@ class Smoother:
 
     preset = "stub"
     precision = "int8"
-    ensemble = False
 
     def base_layer(self, image: JpegImage) -> NDArray[np.float32]:
         return ndimage.gaussian_filter(image.planes(), (0, 3, 3))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redecode import jpeg
-from redecode.colour import to_planes
+from redecode.codec import jpeg
+from redecode.codec.colour import to_planes
 from redecode.decoder import Decoded
 from redecode.evaluation import figure
 

@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
-from redecode import colour, jpeg
+from redecode.codec import colour, jpeg
 from redecode.errors import DependencyError
 from redecode.evaluation import lpips, metrics
 
@@ -210,9 +210,7 @@ def random_alexnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     return weights
 
 
-def test_lpips_is_its_transcription(
-    random_alexnet: dict[str, NDArray[np.float32]], photograph: NDArray[np.uint8], pair: Pair
-) -> None:
+def test_lpips_is_its_transcription(random_alexnet: dict[str, NDArray[np.float32]], photograph: NDArray[np.uint8], pair: Pair) -> None:
     crop = photograph[:50, 60:131]
     damaged = colour.to_uint8(crop + np.random.default_rng(6).normal(0, 20, crop.shape))
     assert lpips.distance(crop, damaged) == pytest.approx(lpips_in_numpy(crop, damaged, random_alexnet), rel=1e-4)
@@ -221,9 +219,7 @@ def test_lpips_is_its_transcription(
     assert lpips.distance(crop, crop) == 0
 
 
-def test_lpips_with_the_published_weights(
-    data_folder: Path, monkeypatch: pytest.MonkeyPatch, live1: list[NDArray[np.uint8]]
-) -> None:
+def test_lpips_with_the_published_weights(data_folder: Path, monkeypatch: pytest.MonkeyPatch, live1: list[NDArray[np.uint8]]) -> None:
     pytest.importorskip("torch")
     safetensors = pytest.importorskip("safetensors.numpy")
     monkeypatch.setenv("REDECODE_DATA", str(data_folder))

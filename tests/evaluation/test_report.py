@@ -24,7 +24,7 @@ def result(
         values = {name: 30 + number + i / 10 for i, name in enumerate(names)} | {"lpips": 0.1234, "consistent": 0.9996}
         rows.append(Row(method, projected, {"a.png": values, "b.png": values}))
     command = f"redecode bench {set_name} {protocol} {quality} {preset}"
-    return Result(set_name, protocol, quality, preset, "int8", False, limit, command, {"redecode": "0.1.0"}, {}, tuple(rows))
+    return Result(set_name, protocol, quality, preset, "int8", limit, command, {"redecode": "0.1.0"}, {}, tuple(rows))
 
 
 def tables(text: str) -> Iterator[tuple[str, list[str], dict[str, list[str]]]]:

@@ -20,13 +20,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from redecode import jpeg, output, raster
-from redecode.apps import cli, files
-from redecode.apps.restoring import Options
+from redecode import files
+from redecode.cli import main as cli
+from redecode.codec import encode, jpeg, raster
+from redecode.codec.encode import Encoding
+from redecode.codec.formats import FORMATS
+from redecode.codec.jpeg import Metadata
 from redecode.errors import LimitError, TooLargeError, UnreadableError
-from redecode.formats import FORMATS
-from redecode.jpeg import Metadata
-from redecode.output import Encoding
+from redecode.recode import Options
 
 FUZZ = Path(__file__).parents[2] / "fuzz"
 if not FUZZ.is_dir():
@@ -229,7 +230,7 @@ def test_bombs_of_other_formats(data: bytes) -> None:
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 import harness, seeds
-from redecode.apps.restoring import Options
+from redecode.recode import Options
 harness.check(seeds.rasters()["png"])
 size = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 30), -1))
@@ -272,7 +273,7 @@ PIXELS = np.random.default_rng(3).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 
 def test_tags_of_another_files_storage_stay_out_of_a_tiff() -> None:
     odd = exif_of(ImageWidth=4000, ImageLength=3000, RowsPerStrip=0, SubIFDs=8, Compression=6, Make="Maker")
-    image = opened(output.encode(PIXELS, Metadata(exif=odd), Encoding("tiff")))
+    image = opened(encode.encode(PIXELS, Metadata(exif=odd), Encoding("tiff")))
     np.testing.assert_array_equal(np.asarray(image), PIXELS)
     assert image.getexif()[ExifTags.Base.Make] == "Maker"
 
@@ -281,7 +282,7 @@ def test_the_folders_of_exif_survive_in_a_tiff() -> None:
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2020:01:02 03:04:05"
     exif.get_ifd(ExifTags.IFD.GPSInfo)[1] = "N"
-    image = opened(output.encode(PIXELS, Metadata(exif=exif.tobytes()), Encoding("tiff")))
+    image = opened(encode.encode(PIXELS, Metadata(exif=exif.tobytes()), Encoding("tiff")))
     np.testing.assert_array_equal(np.asarray(image), PIXELS)
     assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == "2020:01:02 03:04:05"
     assert image.getexif().get_ifd(ExifTags.IFD.GPSInfo)[1] == "N"
@@ -297,9 +298,9 @@ def test_odd_metadata_does_not_stop_the_writing(name: str, depth: int) -> None:
     cut_short = latin.replace(b"\x08\0\x01", b"\x08\0\x09")
     orientation_in_words = latin.replace(b"\x01\x0e", b"\x01\x12")
     for exif, dpi in ((latin, None), (cut_short, None), (orientation_in_words, None), (None, (4e9, 4e9))):
-        turned, after = output.upright(PIXELS, Metadata(exif=exif, dpi=dpi))
+        turned, after = encode.upright(PIXELS, Metadata(exif=exif, dpi=dpi))
         pixels = turned if depth == 8 else turned.astype(np.uint16) * 257
-        assert output.encode(pixels, after, Encoding(name))
+        assert encode.encode(pixels, after, Encoding(name))
 
 
 @pytest.mark.parametrize("seed", ["tiff-lzw", "tiff-deflate", "tiff-jpeg", "tiff-fax", "avif", "webp"])
@@ -424,7 +425,7 @@ def test_a_read_only_disk(run, small_disk: Path, tmp_path: Path) -> None:
 def test_closed_streams(stream: int, tmp_path: Path) -> None:
     """stderr is caught while libjpeg reads: there may be none."""
     (tmp_path / "a.jpg").write_bytes(seeds.jpegs()["420"][:-100])
-    code = "import harness, sys; from redecode.apps import cli; cli.make_decoder = lambda *_: harness.Identity(); cli.main()"
+    code = "import harness, sys; from redecode.cli import main as cli; cli.make_decoder = lambda *_: harness.Identity(); cli.main()"
     command = f'exec "$@" {stream}>&-'
     done = subprocess.run(
         ["sh", "-c", command, "sh", sys.executable, "-c", code, "a.jpg"],

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redecode import jpeg, weights
+from redecode import weights
+from redecode.codec import jpeg
 from redecode.errors import DependencyError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")

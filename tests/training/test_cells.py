@@ -5,7 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from redecode import colour, jpeg, projection  # noqa: E402
+from redecode.codec import colour, jpeg  # noqa: E402
+from redecode.restoration import projection, shrinkage  # noqa: E402
 from redecode.training import calibration, cells, data  # noqa: E402
 
 KINDS = ("gray", "4:4:4", "4:2:2", "4:2:0")
@@ -47,7 +48,7 @@ def test_gains_undo_what_is_known_to_be_wrong(photograph: np.ndarray) -> None:
     image = jpeg.read(jpeg.compress(luma, 10))
     exaggerated = image.planes() + 1.25 * (colour.to_planes(luma) - image.planes())
     gains = calibration.gains(lambda _: exaggerated, [(luma, 10, "4:4:4")] * 2000)
-    assert gains.shape == projection.GAIN_SHAPE
-    restored = projection.estimate(exaggerated, image, gains.astype(np.float32))
+    assert gains.shape == shrinkage.TABLE_SHAPE
+    restored = shrinkage.shrink(exaggerated, image, gains.astype(np.float32))
     before, after = (np.abs(planes - colour.to_planes(luma)).mean() for planes in (exaggerated, restored))
     assert after < 0.25 * before

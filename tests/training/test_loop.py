@@ -18,10 +18,11 @@ pytest.importorskip("lightning_fabric")
 import onnxruntime  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from redecode import jpeg, weights  # noqa: E402
+from redecode import weights  # noqa: E402
+from redecode.codec import jpeg  # noqa: E402
 from redecode.errors import DependencyError  # noqa: E402
-from redecode.projection import GAIN_SHAPE  # noqa: E402
-from redecode.tiling import ALIGNMENT  # noqa: E402
+from redecode.restoration.shrinkage import TABLE_SHAPE  # noqa: E402
+from redecode.restoration.tiling import ALIGNMENT  # noqa: E402
 from redecode.training import data, loop, losses, perceptual, recipe  # noqa: E402
 from redecode.training.export import export  # noqa: E402
 from redecode.training.networks import EdgeCNN, NetworkConfig  # noqa: E402
@@ -85,9 +86,9 @@ def test_edge_trains_through_the_cells_resumes_and_exports(photographs: Path, tm
             (ours,) = session.run(None, {"planes": planes.numpy(), "tables": tables.numpy()})
             with torch.no_grad():
                 np.testing.assert_allclose(ours, network(planes, tables)[0], atol=tolerance)
-    gains = tmp_path / weights.gains_file("tiny-edge")
+    gains = tmp_path / weights.shrinkage_file("tiny-edge")
     assert hashlib.sha256(gains.read_bytes()).hexdigest() == exported["sha256"]["gains"]
-    assert np.load(gains).shape == GAIN_SHAPE
+    assert np.load(gains).shape == TABLE_SHAPE
     with pytest.raises(ValueError, match="-edge"):
         export(output / loop.WEIGHTS, "tiny-texture", tmp_path)
 

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from redecode import colour  # noqa: E402
+from redecode.codec import colour  # noqa: E402
 from redecode.training import losses  # noqa: E402
 
 

@@ -26,13 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .. import colour, jpeg, weights
+from .. import weights
+from ..codec import colour, jpeg
+from ..codec.jpeg import JpegImage
 from ..decoder import Decoder, to_pixels
 from ..errors import DependencyError
-from ..fusion import fuse
-from ..jpeg import JpegImage
-from ..mask import orientation_diversity, region_mask
-from ..projection import consistent_blocks
+from ..restoration.fusion import fuse
+from ..restoration.mask import orientation_diversity, region_mask
+from ..restoration.projection import consistent_blocks
 from . import lpips, metrics
 
 Pixels = NDArray[np.uint8]
@@ -82,7 +83,6 @@ class Result:
         quality: JPEG quality factor of libjpeg.
         preset: of the decoder.
         precision: of the decoder.
-        ensemble: of the decoder.
         limit: only the first so many images were measured; None for the whole set.
         command: what to run to get this again.
         versions: of redecode and the libraries that the figures depend on.
@@ -95,7 +95,6 @@ class Result:
     quality: int
     preset: str
     precision: str
-    ensemble: bool
     limit: int | None
     command: str
     versions: dict[str, str]
@@ -112,7 +111,7 @@ class Result:
     def network(self) -> str:
         """The preset, and what of the rest is not what users get who ask for nothing else."""
         precision = "" if self.precision == DEFAULT_PRECISION else f" {self.precision}"
-        return self.preset + precision + (" ensemble" if self.ensemble else "")
+        return self.preset + precision
 
 
 def run(
@@ -157,7 +156,6 @@ def run(
         quality=quality,
         preset=decoder.preset,
         precision=decoder.precision,
-        ensemble=decoder.ensemble,
         limit=limit,
         command=_command(set_name, quality, protocol, decoder, limit),
         versions={package: version(package) for package in _PACKAGES},
@@ -272,5 +270,5 @@ def _command(set_name: str, quality: int, protocol: Protocol, decoder: Decoder, 
     precision = "" if decoder.precision == DEFAULT_PRECISION else f" --precision {decoder.precision}"
     return (
         f"redecode bench --data $REDECODE_DATA/eval/{set_name} --qf {quality} --protocol {protocol} "
-        f"--preset {decoder.preset}{precision}{' --ensemble' if decoder.ensemble else ''}{part}"
+        f"--preset {decoder.preset}{precision}{part}"
     )

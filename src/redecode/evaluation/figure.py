@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from .. import colour, jpeg
-from ..datasets import data_path
+from ..codec import colour, jpeg
 from ..decoder import Decoder
+from .datasets import data_path
 
 Pixels = NDArray[np.uint8]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets import data_path
 from ..errors import DependencyError
+from .datasets import data_path
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""The gains of a network's coefficients, for :func:`redecode.projection.estimate`: measured where the original is known."""
+"""The gains of a network's coefficients, for :func:`redecode.restoration.shrinkage.shrink`: measured where the original is known."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import colour, jpeg
-from ..jpeg import JpegImage
-from ..projection import GAIN_COLUMNS, GAIN_SHAPE, coefficients_of, gain_places, gain_rows
+from ..codec import colour, jpeg
+from ..codec.jpeg import JpegImage
+from ..restoration.projection import coefficients_of
+from ..restoration.shrinkage import TABLE_COLUMNS, TABLE_SHAPE, factor_places, factor_rows
 
 Restore = Callable[[JpegImage], NDArray[np.float32]]
 
@@ -31,12 +32,12 @@ def gains(restore: Restore, crops: Iterable[tuple[NDArray[np.uint8], int, str]])
 
     Args:
         restore: gives a file's planes, float32 [components, H, W], 0 … 255.
-        crops: originals, the quality factors and the subsampling, as :func:`redecode.jpeg.compress` takes them; sides multiples of 16.
+        crops: originals, the quality factors and the subsampling (:func:`redecode.codec.jpeg.compress`); sides multiples of 16.
 
     Returns:
-        Of GAIN_SHAPE, as :func:`redecode.projection.estimate` takes them.
+        Of TABLE_SHAPE, as :func:`redecode.restoration.shrinkage.shrink` takes them.
     """
-    products, squares = np.zeros(GAIN_SHAPE), np.zeros(GAIN_SHAPE)
+    products, squares = np.zeros(TABLE_SHAPE), np.zeros(TABLE_SHAPE)
     weights = []
     for original, quality, subsampling in crops:
         image = jpeg.read(jpeg.compress(original, quality, subsampling))
@@ -45,13 +46,13 @@ def gains(restore: Restore, crops: Iterable[tuple[NDArray[np.uint8], int, str]])
             distance = coefficients_of(plane, component, image) / step - quantized
             true_distance = coefficients_of(truth, component, image) / step - quantized
             weights.append(1 / (np.square((distance - true_distance) * step).mean() + FLOOR))
-            places = gain_places(distance, quantized, gain_rows(component, image)).ravel()
+            places = factor_places(distance, quantized, factor_rows(component, image)).ravel()
             for total, values in ((products, distance * true_distance), (squares, distance**2)):
                 total += weights[-1] * np.bincount(places, values.ravel(), total.size).reshape(total.shape)
-    middles = np.square((np.arange(GAIN_SHAPE[3]) + 0.5) / GAIN_COLUMNS)
+    middles = np.square((np.arange(TABLE_SHAPE[3]) + 0.5) / TABLE_COLUMNS)
     prior = PRIOR * np.mean(weights) * middles**2
-    result = np.empty(GAIN_SHAPE)
+    result = np.empty(TABLE_SHAPE)
     coarser = np.minimum(1, FARTHEST / middles)
-    for row in reversed(range(GAIN_SHAPE[2])):
+    for row in reversed(range(TABLE_SHAPE[2])):
         coarser = result[:, :, row] = (products[:, :, row] + prior * coarser) / (squares[:, :, row] + prior)
     return result.clip(0, LARGEST)

@@ -1,4 +1,4 @@
-"""What :func:`redecode.projection.estimate` does to a network's planes, as PyTorch differentiates it.
+"""What :func:`redecode.restoration.shrinkage.shrink` does to a network's planes, as PyTorch differentiates it.
 
 A network that is trained through it leaves to it what it hardly knows: where the quantization cells lie.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import dct
+from ..codec import dct
 from .data import Sample
 
 # Where the original's coefficient lies in the mean, by where the restored one lies, both as distances from the middle of the cell in

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from .. import colour, jpeg
+from ..codec import colour, jpeg
 from ..errors import DependencyError
 
 # Every VALIDATION_STRIDE-th training image, in the order of the sorted names, is held out for validation.
@@ -83,7 +83,7 @@ def make_sample(original: NDArray[np.uint8], quality: int, subsampling: str) -> 
     Args:
         original: uint8 [H, W, 3] RGB, or [H, W] for a gray file; sides multiples of 16.
         quality: quality factor.
-        subsampling: as :func:`redecode.jpeg.compress`; ignored for gray.
+        subsampling: as :func:`redecode.codec.jpeg.compress`; ignored for gray.
 
     Returns:
         `degraded` and `original`, float32 [3, H, W] on the networks' scale (zero chroma for gray), and `tables`, float32 [2, 8, 8]; `held`,

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from .. import weights
-from ..datasets import data_path
-from ..jpeg import JpegImage
-from ..tiling import ALIGNMENT
+from ..codec.jpeg import JpegImage
+from ..evaluation.datasets import data_path
+from ..restoration.tiling import ALIGNMENT
 from .calibration import gains
 from .data import Sample, calibration_crops, calibration_samples, to_network
 from .dead import GROUP, Network, pruned
@@ -102,7 +102,7 @@ def halo(network: nn.Module, samples: Iterable[Sample], receptive_field: int) ->
 
 
 def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
-    """Write `<name>.onnx`, its int8 form `<name>.int8.onnx`, for an Edge-CNN `<name>.gains.npy`, and the record of all, `<name>.json`.
+    """Write `<name>.onnx`, its int8 form `<name>.int8.onnx`, for an Edge-CNN `<name>.shrinkage.npy`, and the record of all, `<name>.json`.
 
     Args:
         checkpoint: a `weights.safetensors` of a training run.
@@ -140,7 +140,7 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
     folder = folder or Path(weights.__file__).parent
     written = {precision: (weights.file_name(name, precision), form.SerializeToString()) for precision, form in models.items()}
     if kind == "edge":
-        written["gains"] = weights.gains_file(name), _gains_of(models["int8"])
+        written["shrinkage"] = weights.shrinkage_file(name), _gains_of(models["int8"])
     for file, data in written.values():
         (folder / file).write_bytes(data)
     record = {

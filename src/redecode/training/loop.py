@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.utils.data import DataLoader
 
-from ..datasets import data_path
 from ..errors import DependencyError
+from ..evaluation.datasets import data_path
 from . import cells, losses
 from .data import Crops, Sample, calibration_samples, validation_set
 from .dead import pruned, redraw_bias, shortened

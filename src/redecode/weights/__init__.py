@@ -2,8 +2,8 @@
 
 Every network comes in two precisions: float32, the reference (its weights are stored in 16 bits), and int8, quantized from it, which is
 what a CPU runs. A record holds the files' sha256, the halo that tiles need, the network's config, the recipe it was trained with, what was
-really run (steps, images seen, hardware, time) and the licence notes. A network that is trained for fidelity has gains beside it, see
-:func:`redecode.projection.estimate`. `redecode export` writes all of these files.
+really run (steps, images seen, hardware, time) and the licence notes. A network that is trained for fidelity has the factors of
+:func:`redecode.restoration.shrinkage.shrink` beside it. `redecode export` writes all of these files.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ PRESETS = {
     "fast": {"edge": "fast-edge", "texture": "fast-texture"},
     "best": {"edge": "best-edge", "texture": "best-texture"},
 }
+DEFAULT_PRESET = "fast"
 # And how the name of a network's file ends.
 _ENDINGS = {"int8": ".int8.onnx", "float32": ".onnx"}
 PRECISIONS = tuple(_ENDINGS)
@@ -34,14 +35,14 @@ class Weights:
         name: "fast-edge" for example.
         onnx: the model's bytes, checked against the record.
         halo: radius of its receptive field in pixels.
-        gains: of its coefficients, for :func:`redecode.projection.estimate`, a .npy file; None for a network that paints texture.
+        shrinkage: its factors for :func:`redecode.restoration.shrinkage.shrink`, a .npy file; None for a network that paints texture.
         record: everything else that is known about it.
     """
 
     name: str
     onnx: bytes
     halo: int
-    gains: bytes | None
+    shrinkage: bytes | None
     record: dict[str, Any]
 
 
@@ -69,9 +70,9 @@ def file_name(name: str, precision: str) -> str:
     return name + _ENDINGS[precision]
 
 
-def gains_file(name: str) -> str:
-    """The file of a network's gains."""
-    return f"{name}.gains.npy"
+def shrinkage_file(name: str) -> str:
+    """The file of a network's shrinkage factors."""
+    return f"{name}.shrinkage.npy"
 
 
 def load(name: str, precision: str) -> Weights:
@@ -83,8 +84,8 @@ def load(name: str, precision: str) -> Weights:
     """
     about = record(name)
     onnx = _checked(name, file_name(name, precision), about["sha256"][precision])
-    gains = _checked(name, gains_file(name), about["sha256"]["gains"]) if "gains" in about["sha256"] else None
-    return Weights(name, onnx, int(about["halo"]), gains, about)
+    shrinkage = _checked(name, shrinkage_file(name), about["sha256"]["shrinkage"]) if "shrinkage" in about["sha256"] else None
+    return Weights(name, onnx, int(about["halo"]), shrinkage, about)
 
 
 def _checked(name: str, file: str, sha256: str) -> bytes:

@@ -1,1 +1,0 @@
-"""What people run: the only place that prints, parses arguments and exits."""

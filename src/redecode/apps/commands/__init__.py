@@ -1,1 +1,0 @@
-"""The subcommands, one module each but for those of developers. Nothing heavy is imported before there is work."""

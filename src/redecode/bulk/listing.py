@@ -1,0 +1,185 @@
+"""What of a place is to be restored: folders and globs are walked, lists are read; never more than a folder at once is held in memory."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from .. import files
+from ..errors import UsageError
+from . import stores
+from .stores import CORNER, Entry, Store
+
+TAR = ".tar"
+_MAGIC = re.compile(r"[*?\[]")
+# Of a list: so many entries are asked for at once, and by so many threads, as most of the time is spent waiting for answers.
+_CHUNK, _THREADS = 1000, 32
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which files of a place.
+
+    Attributes:
+        root: the place.
+        pattern: of the paths within it; None is every JPEG and every tar archive.
+        names: a text file with one path a line, instead.
+    """
+
+    root: str
+    pattern: re.Pattern[str] | None = None
+    names: Path | None = None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several parts that an archive is cut into by the names of its files, `number` of 1 … `total`."""
+
+    number: int = 1
+    total: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Such as "3/100".
+
+        Raises:
+            UsageError: it is not such a text, or there is no such part.
+        """
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise UsageError(f"{text}: a shard is one of 1/N ... N/N")
+        return cls(int(match[1]), int(match[2]))
+
+    @property
+    def name(self) -> str:
+        """As in the names of its files."""
+        return f"{self.number}-of-{self.total}"
+
+    def holds(self, path: str) -> bool:
+        """Whether a file belongs to it."""
+        # Without the suffix, so that two files of one result fall into the same shard.
+        return zlib.crc32(os.fsencode(posixpath.splitext(path)[0])) % self.total == self.number - 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Files that are listed together.
+
+    Attributes:
+        folder: that they are all of; None for those of a list, which may come from anywhere.
+        entries: the files.
+        unreadable: paths that gave none, and why.
+    """
+
+    folder: str | None
+    entries: list[Entry]
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+
+def select(source: str, names: Path | None) -> Selection:
+    """Which files a command line means.
+
+    Args:
+        source: a folder, a URL, a single file, or one of them with * (within a name), ** (over folders), ? and [a-z].
+        names: a list of paths within it.
+
+    Raises:
+        UsageError: there is no such folder or file, or a glob and a list are given together.
+    """
+    head, link, chain = source.partition("::") if stores.is_url(source) else (source, "", "")
+    rest = link + chain
+    if not rest and os.path.isdir(head):
+        return Selection(source, names=names)
+    magic = _MAGIC.search(head)
+    if magic and names:
+        raise UsageError("a list names paths within a folder; give either a list or a glob")
+    if magic:
+        cut = head.rfind("/", 0, magic.start())
+        return Selection(_root(head[: cut + 1], rest), glob_pattern(head[cut + 1 :]))
+    if os.path.isfile(head) or (stores.is_url(source) and posixpath.splitext(head)[1].lower() in {TAR, *files.INPUT_SUFFIXES}):
+        folder, name = posixpath.split(head)
+        return Selection(_root(f"{folder}/" if folder else "", rest), re.compile(re.escape(name)))
+    if not stores.is_url(source):
+        raise UsageError(f"{source}: there is no such file or folder")
+    return Selection(source, names=names)
+
+
+def _root(folder: str, rest: str) -> str:
+    keeps_slash = folder.endswith("://") or folder == "/"
+    return (folder if keeps_slash else folder.rstrip("/")) + rest or "."
+
+
+def glob_pattern(glob: str) -> re.Pattern[str]:
+    """A glob as a regular expression for a whole path."""
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])", glob)
+    wild = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return re.compile("".join(wild.get(p) or (p.replace("[!", "[^") if re.fullmatch(r"\[[^]]+\]", p) else re.escape(p)) for p in parts))
+
+
+def batches(store: Store, selection: Selection) -> Iterator[Batch]:
+    """List the files of a selection.
+
+    Raises:
+        OSError, StoreError: the place, or the list, cannot be read.
+    """
+    if selection.names is not None:
+        yield from _listed(store, selection.names)
+        return
+    for batch in _walk(store):
+        yield Batch(batch.folder, [e for e in batch.entries if _chosen(e.path, selection.pattern)], batch.unreadable)
+
+
+def _chosen(path: str, pattern: re.Pattern[str] | None) -> bool:
+    if pattern is not None:
+        return pattern.fullmatch(path) is not None
+    return posixpath.splitext(path)[1].lower() in {TAR, *files.INPUT_SUFFIXES}
+
+
+def _walk(store: Store) -> Iterator[Batch]:
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            folders, entries = store.children(folder)
+        except (OSError, stores.StoreError) as error:
+            if not folder:
+                raise
+            yield Batch(folder, [], [(f"{folder}/", files.reason(error))])
+            continue
+        waiting += sorted((f for f in folders if f != CORNER), reverse=True)
+        yield Batch(folder, sorted(entries, key=lambda e: e.path))
+
+
+def _listed(store: Store, names: Path) -> Iterator[Batch]:
+    def info(path: str) -> Entry | tuple[str, str]:
+        try:
+            return store.info(path)
+        except (OSError, stores.StoreError) as error:
+            return path, files.reason(error)
+
+    with open(names, encoding="utf-8", errors="surrogateescape") as lines, ThreadPoolExecutor(_THREADS) as pool:
+        paths = (line.rstrip("\r\n").removeprefix("./") for line in lines)
+        while chunk := list(islice((path for path in paths if path), _CHUNK)):
+            for path in chunk:
+                if path.startswith("/") or ".." in path.split("/") or "://" in path:
+                    raise UsageError(f"{names}: {path}: the paths of a list are relative to IN, and within it")
+            found = list(pool.map(info, chunk))
+            entries = [f for f in found if isinstance(f, Entry)]
+            # Not there, or not to be had: that is known no better by its size.
+            yield Batch(None, entries, [f for f in found if not isinstance(f, Entry)])
+
+
+def target(path: str, suffix: str) -> str:
+    """Where in the output the result of a file goes; an archive's keeps its name."""
+    return path if is_tar(path) else posixpath.splitext(path)[0] + suffix
+
+
+def is_tar(path: str) -> bool:
+    return path.lower().endswith(TAR)

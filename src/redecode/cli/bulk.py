@@ -1,0 +1,101 @@
+"""`redecode bulk`: whole archives, on one machine or a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import choices
+from .console import NOTHING_DONE, SOME_FAILED, complain, extra, reported, say
+
+if TYPE_CHECKING:
+    from ..bulk.run import Engine
+
+
+def bulk(
+    source: Annotated[
+        str, typer.Argument(metavar="IN", show_default=False, help="A folder, a glob, or the URL of one (s3://, gs://, zip://, ...).")
+    ],
+    output: Annotated[str, typer.Argument(metavar="OUT", show_default=False, help="A folder, or the URL of one.")],
+    names: Annotated[
+        Path | None, typer.Option("--list", metavar="FILE", help="Restore what this file lists: paths within IN, one a line.")
+    ] = None,
+    texture: choices.Texture = 1.0,
+    threshold: choices.Threshold = choices.DEFAULT_THRESHOLD,
+    preset: choices.Preset = choices.DEFAULT_PRESET,
+    layer: choices.Layer = choices.LayerName.FUSED,
+    projection: choices.Projection = True,
+    format_name: choices.Format = None,
+    quality: choices.Quality = None,
+    depth: choices.Depth = choices.DepthName.EIGHT,
+    same_size: choices.SameSize = False,
+    strip: choices.Strip = False,
+    auto_orient: choices.AutoOrient = False,
+    force_quality: choices.ForceQuality = None,
+    max_pixels: choices.MaxPixels = choices.DEFAULT_MAX_PIXELS,
+    as_is: choices.AsIs = False,
+    workers: Annotated[int | None, typer.Option(min=1, show_default="one a core", help="Engines at most.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Distribute with Ray, in the cluster at this address: auto, host:port, or local.")
+    ] = None,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Restore part I of N only; the others are for other machines.")] = "1/1",
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what earlier runs failed on.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin in an OUT that holds other things already.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count and estimate; write nothing.")] = False,
+) -> None:
+    """Restore an archive of pictures; once more with the same IN and OUT, and only what is missing, changed or new is done."""
+    with reported(), extra("bulk"):
+        from ..bulk import listing, local, run, stores
+        from ..bulk.restorer import Setup
+        from ..codec.formats import Format
+        from ..weights import load
+
+        chosen = format_name or (Format.JPEG if same_size else Format.PNG)
+        options = choices.to_options(
+            texture,
+            layer,
+            projection,
+            chosen.value,
+            quality,
+            depth,
+            same_size,
+            strip,
+            auto_orient,
+            force_quality,
+            max_pixels,
+            as_is,
+            threshold,
+        )
+        part = listing.Shard.parse(shard)
+        selection = listing.select(source, names)
+        setup = Setup(selection.root, output, chosen.suffix, options, preset, 1, part.name)
+        for name in setup.model():
+            load(name, "int8")
+        plan = run.Plan(selection, setup, part, retry_failed, overwrite)
+        if dry_run:
+            say(run.estimate(plan, workers or local.cores()))
+            return
+        engine = _engine(ray_address, workers, stores.in_one_process(selection.root) or stores.in_one_process(output))
+        meter = run.run(plan, engine)
+    for message in meter.messages:
+        complain(message)
+    if meter.failed > len(meter.messages):
+        complain(f"... and {meter.failed - len(meter.messages)} more, all of them in the manifest")
+    say(f"{meter.summary()}\nmanifest: {output.rstrip('/')}/{stores.CORNER}/{part.name}")
+    if meter.failed or meter.failed_before:
+        raise typer.Exit(SOME_FAILED if meter.done or meter.skipped else NOTHING_DONE)
+
+
+def _engine(ray_address: str | None, workers: int | None, in_one_process: bool) -> Engine:
+    from ..bulk import local
+
+    if ray_address is not None:
+        from ..bulk import cluster
+
+        cluster.connect(ray_address)
+        return lambda setup, windows: cluster.restore(setup, windows, workers)
+    if in_one_process:
+        return local.restore_here
+    return lambda setup, windows: local.restore(setup, windows, workers)

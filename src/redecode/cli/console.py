@@ -1,0 +1,98 @@
+"""What the commands share: printing, exit codes, and errors as one line for a person to read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from .. import files
+from ..errors import RedecodeError
+from .choices import DeviceName, PrecisionName
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ..decoder import Decoder
+
+SOME_FAILED, NOTHING_DONE, INTERRUPTED = 1, 2, 130
+
+
+def say(text: object) -> None:
+    """Print on stdout; nobody listening any more is no reason to stop the work."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def complain(line: str) -> None:
+    """Print on stderr."""
+    print(f"redecode: {line}", file=sys.stderr)
+
+
+def give_up(message: str, code: int = NOTHING_DONE) -> NoReturn:
+    """Say why, and exit."""
+    complain(message)
+    raise typer.Exit(code)
+
+
+def make_decoder(
+    preset: str,
+    threads: int | None = None,
+    device: DeviceName = DeviceName.CPU,
+    precision: PrecisionName | None = None,
+) -> Decoder:
+    """The engine, which takes a moment to import."""
+    from ..decoder import Decoder
+
+    return Decoder(preset, threads, device.value, precision and precision.value)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn what a user can cause into one line and an exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except (RedecodeError, OSError, ValueError) as error:
+        give_up(str(error) if isinstance(error, ValueError) else files.reason(error))
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Name the extra of the package where one of its libraries is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = error.name or "a library"
+        if missing.partition(".")[0] == "redecode":
+            raise
+        give_up(f"{missing} is not installed; this command needs: pip install 'redecode[{name}]'")
+
+
+def progress_bar() -> Progress:
+    """Files done of files in all, on a terminal; nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    # Refreshed when there is news, not by a thread: the JPEG reader borrows stderr for moments. What is printed to a terminal meanwhile
+    # goes above the bar; a stdout that leads elsewhere is left alone.
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),
+    )

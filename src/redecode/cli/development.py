@@ -1,0 +1,147 @@
+"""The commands of those who train, measure and ship the networks."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .choices import DEFAULT_PRESET, Precision, Preset
+from .console import complain, extra, make_decoder, progress_bar, reported, say
+
+
+class Network(str, Enum):
+    """Which network to train."""
+
+    EDGE = "edge"
+    TEXTURE = "texture"
+
+
+class Protocol(str, Enum):
+    """How pictures are encoded and compared."""
+
+    GRAY = "gray"
+    COLOUR = "colour"
+
+
+def train(
+    network: Annotated[Network, typer.Argument(help="Which network.")],
+    recipe: Annotated[Path, typer.Option(help="The TOML file that describes the training, such as recipes/symmetric-edge.toml.")],
+    max_time: Annotated[float | None, typer.Option(metavar="MINUTES", min=0, help="Stop after so many minutes in all.")] = None,
+    output: Annotated[Path | None, typer.Option(show_default="runs/<recipe>", help="Folder for checkpoints, weights and curve.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="CHECKPOINT", help="Go on from this checkpoint.")] = None,
+    decay: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Branch off here: take the learning rate to zero, for weights to be shipped.")
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Processes on each machine, each with a GPU where there are any.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    float32: Annotated[bool, typer.Option("--float32", help="Compute in 32 bits even where bfloat16 is faster.")] = False,
+) -> None:
+    """Train a network by its recipe (needs the extra `train`)."""
+    with reported(), extra("train"):
+        from ..training import loop
+
+        with _training_progress() as report:
+            folder = output or Path("runs", f"{recipe.stem}-decay" if decay else recipe.stem)
+            loop.train(network.value, recipe, folder, max_time, resume, decay, report, devices, nodes, float32)
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="The weights.safetensors of a training run.")],
+    name: Annotated[str, typer.Argument(help="What to call it: <preset>-edge or <preset>-texture.")],
+) -> None:
+    """Turn a checkpoint into the ONNX files and record that the package ships (needs the extra `train`)."""
+    with reported(), extra("train"):
+        from ..training import export as exporter
+
+        say(exporter.export(checkpoint, name))
+
+
+def bench(
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(show_default="LIVE1 and BSDS500_val in $REDECODE_DATA/eval", help="A folder of originals; may be repeated."),
+    ] = None,
+    qf: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality factor.")] = 10,
+    protocol: Annotated[Protocol, typer.Option(help="Luma as gray files, or colour files with 4:2:0.")] = Protocol.GRAY,
+    preset: Preset = DEFAULT_PRESET,
+    precision: Precision = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Measure only the first so many pictures of a set.")] = None,
+    results: Annotated[Path, typer.Option(help="Folder for the measurements (JSON).")] = Path("results"),
+) -> None:
+    """Measure quality on sets of originals, and draw the README's table anew (needs the extra `eval`)."""
+    with reported(), extra("eval"):
+        from ..evaluation import SETS, benchmark, report
+        from ..evaluation.datasets import data_path
+
+        folders = data or [data_path("eval", name) for name in SETS]
+        decoder = make_decoder(preset, precision=precision)
+        measured = []
+        for folder in folders:
+            with _bench_progress(folder.name) as progress:
+                result = benchmark.run(decoder, folder, folder.name, qf, protocol.value, limit, progress)
+            measured.append(result)
+            complain(f"wrote {benchmark.write(result, results)}")
+        say(report.render(measured))
+        readme = Path("README.md")
+        if readme.is_file() and report.BEGIN in readme.read_text(encoding="utf-8") and report.update_readme(readme, results):
+            complain("updated README.md")
+
+
+def figure(
+    qf: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality factor.")] = 10,
+    preset: Preset = DEFAULT_PRESET,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG file to write.")] = Path("docs/details.png"),
+) -> None:
+    """Draw textured details, enlarged: JPEG, both layers, mask, result and original (as the paper's Fig. 2)."""
+    with reported():
+        from ..evaluation import figure as figures
+
+        figures.details(make_decoder(preset), qf).save(output)
+        say(output)
+
+
+@contextmanager
+def _bench_progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    with progress_bar() as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total, refresh=True)
+
+
+# Between lines of a training whose progress goes into a file.
+_LOG_SECONDS = 60
+
+
+@contextmanager
+def _training_progress() -> Iterator[Callable[[float, str], None]]:
+    """A progress bar on a terminal, a line a minute elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        yield lambda fraction, message: None  # One process of several speaks for all.
+        return
+    if not console.is_terminal:
+        said = -math.inf
+
+        def report(fraction: float, message: str) -> None:
+            nonlocal said
+            if fraction >= 1 or time.monotonic() - said >= _LOG_SECONDS:
+                said = time.monotonic()
+                print(f"{fraction:.1%} {message}", file=sys.stderr, flush=True)
+
+        yield report
+        return
+    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("starting", total=1.0)
+        yield lambda fraction, message: bar.update(task, completed=fraction, description=message)

@@ -1,0 +1,1 @@
+"""Bytes ↔ picture: reading JPEG and raster files, what their data tell of the compression, and writing results."""

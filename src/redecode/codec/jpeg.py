@@ -1,0 +1,437 @@
+"""Bytes ↔ :class:`JpegImage`: everything that a JPEG file says about its picture.
+
+The header is read by a small strict marker walk (`markers`) that decides what is supported; only then does libjpeg see the
+file, stripped of the segments that it does not need for the coefficients.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import io
+import math
+import os
+import re
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from ..errors import DependencyError, LimitError, TooLargeError, UnreadableError
+from . import dct, markers
+
+MAX_PIXELS = 268_435_456
+# Blocks that the scans of a file may visit in all. The largest picture takes 100 million with the scans that encoders write. Without data
+# a visit takes half a microsecond at worst, so that no file, however small, keeps a processor busy for much more than a minute.
+MAX_VISITS = 1 << 27
+# Above this size a picture must have data for at least this share of its blocks: a Huffman code has a bit at least, so that a file of fewer
+# bits is all but empty, and its header the only reason to allocate gigabytes. (An arithmetic coder may need less than a bit.)
+_SIZE_WORTH_DATA, _LEAST_DATA = 16_000_000, 0.01
+
+Float32 = NDArray[np.float32]
+
+# Sampling factors (horizontal, vertical) of luma over chroma at (1, 1), and the usual names of the ratio.
+_SUBSAMPLING_NAMES = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
+# What compress() can write: the ones that Pillow's encoder knows.
+SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One colour component as the file stores it.
+
+    Attributes:
+        coefficients: int16 [rows, columns, 8, 8], quantized DCT coefficients on the component's own 8×8 grid.
+        table: uint16 [8, 8], quantization steps in natural (not zigzag) order.
+        sampling: (horizontal, vertical) sampling factors, 1 … 4.
+        size: (height, width) of the component in samples, without the padding to whole blocks.
+    """
+
+    coefficients: NDArray[np.int16]
+    table: NDArray[np.uint16]
+    sampling: tuple[int, int]
+    size: tuple[int, int]
+
+    def plane(self) -> Float32:
+        """Dequantized samples, float32 [height, width]; 0 … 255 but neither rounded nor clipped."""
+        blocks = dct.inverse(self.coefficients.astype(np.float32) * self.table)
+        height, width = self.size
+        return dct.from_blocks(blocks)[:height, :width] + np.float32(128)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file carries beside its picture, to be handed on unchanged; None where absent.
+
+    Attributes:
+        exif: with its "Exif" signature.
+        icc_profile: the colour profile.
+        dpi: dots per inch, (horizontal, vertical).
+        xmp: the XMP packet.
+        comment: as in the file, of no declared encoding.
+    """
+
+    exif: bytes | None = None
+    icc_profile: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    xmp: bytes | None = None
+    comment: bytes | None = None
+
+
+@dataclass(frozen=True)
+class JpegImage:
+    """A parsed JPEG.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        components: as many as the colour model has.
+        max_sampling: largest (horizontal, vertical) sampling factors in the file: those of a component at full size.
+        colour_model: "gray", "YCbCr" (full range, ITU-R BT.601 as in JFIF), "RGB", "CMYK" or "YCCK"; the last two hold inks as Adobe
+            writes them, that is inverted (but for the YCC of YCCK, which is that of the inks themselves).
+        progressive: whether the frame is progressive (SOF2, SOF10).
+        damaged: whether data was missing or corrupt; what could be read is there, the rest is gray.
+        resaved: where this is the first generation of a file that was compressed twice (see
+            :mod:`redecode.codec.recompression`), the nearest quality factor of the second compression.
+        trailing: bytes after the picture's end (a second picture, a gain map, a video), which are left alone.
+        metadata: EXIF, ICC profile and the like.
+    """
+
+    width: int
+    height: int
+    components: tuple[Component, ...]
+    max_sampling: tuple[int, int] = (1, 1)
+    colour_model: str = "gray"
+    progressive: bool = False
+    damaged: bool = False
+    resaved: int | None = None
+    trailing: int = 0
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @property
+    def gray(self) -> bool:
+        """Whether the file has luma only."""
+        return len(self.components) == 1
+
+    @property
+    def subsampling(self) -> str:
+        """Chroma subsampling in the usual notation ("4:2:0"), "gray", or the raw factors for unusual ones."""
+        if self.gray:
+            return "gray"
+        factors = [c.sampling for c in self.components]
+        if factors[1] == factors[2] == (1, 1) and factors[0] in _SUBSAMPLING_NAMES and factors[3:] in ([], [factors[0]]):
+            return _SUBSAMPLING_NAMES[factors[0]]
+        return ",".join(f"{h}x{v}" for h, v in factors)
+
+    def parts(self) -> tuple[JpegImage, ...]:
+        """The picture as gray and YCbCr pictures, which is what the networks know.
+
+        Every component of RGB and CMYK is a gray picture of its own; YCCK is a YCbCr picture and a gray one.
+        """
+        if self.colour_model in ("gray", "YCbCr"):
+            return (self,)
+        alone = self.components if self.colour_model != "YCCK" else self.components[3:]
+        parts = tuple(replace(self, components=(c,), colour_model="gray") for c in alone)
+        if self.colour_model == "YCCK":
+            return (replace(self, components=self.components[:3], colour_model="YCbCr"), *parts)
+        return parts
+
+    def planes(self) -> Float32:
+        """All components at full size.
+
+        Returns:
+            float32 [components, height, width], 0 … 255 but neither rounded nor clipped. Subsampled
+            components are interpolated linearly between sample centres, which for factors of 2 is the "fancy
+            upsampling" of libjpeg.
+        """
+        h_max, v_max = self.max_sampling
+        size = (self.height, self.width)
+        factors = [(Fraction(v_max, c.sampling[1]), Fraction(h_max, c.sampling[0])) for c in self.components]
+        return np.stack([upsample(c.plane(), own, size) for c, own in zip(self.components, factors, strict=True)])
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Rows and columns that are missing above and left of the picture to begin with a whole block: none."""
+        return 0, 0
+
+    @property
+    def unit(self) -> tuple[int, int]:
+        """Rows and columns of an MCU of all components: what :meth:`crop` begins with a multiple of."""
+        h_max, v_max = self.max_sampling
+        return dct.BLOCK * v_max, dct.BLOCK * h_max
+
+    def crop(self, rows: tuple[int, int], columns: tuple[int, int]) -> JpegImage:
+        """A part of the picture, as a picture of its own; the coefficients are shared, not copied.
+
+        Subsampled components are interpolated to full size within the part: near its inner borders, :meth:`planes` differs from
+        the whole's by what a chroma sample covers.
+
+        Args:
+            rows: first, and one past the last; both multiples of `unit`, or the picture's end.
+            columns: likewise.
+        """
+        height, width = rows[1] - rows[0], columns[1] - columns[0]
+        h_max, v_max = self.max_sampling
+        components = []
+        for component in self.components:
+            h, v = component.sampling
+            down = _blocks(rows, self.height, v, v_max)
+            right = _blocks(columns, self.width, h, h_max)
+            size = (-(-height * v // v_max), -(-width * h // h_max))
+            components.append(replace(component, coefficients=component.coefficients[down, right], size=size))
+        return replace(self, width=width, height=height, components=tuple(components))
+
+    def tables(self) -> NDArray[np.uint16]:
+        """Quantization steps of luma and chroma, uint16 [2, 8, 8].
+
+        Chroma is Cb's (files whose Cb and Cr tables differ are rare); a gray file has 1 throughout.
+        """
+        luma = self.components[0].table
+        chroma = np.ones_like(luma) if self.gray else self.components[1].table
+        return np.stack([luma, chroma])
+
+
+def _blocks(span: tuple[int, int], end: int, factor: int, largest: int) -> slice:
+    """A span of pixels in blocks of a component; at the picture's end with all blocks that there are, which may be more than it shows."""
+    first, last = (edge * factor // largest // dct.BLOCK for edge in span)
+    return slice(first, None if span[1] == end else last)
+
+
+def upsample(plane: Float32, factors: tuple[Fraction, Fraction], size: tuple[int, int]) -> Float32:
+    """Enlarge a subsampled plane, linearly between sample centres (edges repeated).
+
+    Args:
+        plane: [h, w].
+        factors: how many pixels of the result one sample covers, (vertical, horizontal).
+        size: (height, width) of the result.
+
+    Returns:
+        float32 [height, width].
+    """
+    # Along the rows first, where pixels are not neighbours in memory and the plane is small still.
+    for axis in (1, 0):
+        if factors[axis] != 1:
+            plane = _interpolate(plane, axis, factors[axis], size[axis])
+    return plane
+
+
+def _interpolate(plane: Float32, axis: int, factor: Fraction, length: int) -> Float32:
+    covers, samples = factor.as_integer_ratio()
+    # As rows, with the edges repeated as far as any pixel looks.
+    rows = np.pad(np.moveaxis(plane, axis, 0), [(1, samples + 1), (0, 0)], mode="edge")
+    result = np.empty((length, plane.shape[1]) if axis == 0 else (plane.shape[0], length), np.float32)
+    # So many pixels on, the same weights fall on rows so many samples on.
+    for first in range(covers):
+        pixels = np.moveaxis(result, axis, 0)[first::covers]
+        position = Fraction(2 * first + 1, 2) / factor + Fraction(1, 2)
+        near = math.floor(position)
+        weight = np.float32(position - near)
+        np.multiply(rows[near::samples][: len(pixels)], 1 - weight, out=pixels)
+        pixels += rows[near + 1 :: samples][: len(pixels)] * weight
+    return result
+
+
+def compress(image: NDArray[np.uint8], quality: int, subsampling: str = "4:2:0") -> bytes:
+    """Encode with libjpeg's scaled standard tables, baseline, as Pillow does.
+
+    Args:
+        image: uint8 [H, W] (one-component file) or [H, W, 3] RGB.
+        quality: quality factor, 1 … 100.
+        subsampling: one of SUBSAMPLINGS; ignored for gray.
+
+    Raises:
+        ValueError: unknown subsampling or a quality outside 1 … 100.
+    """
+    if not 1 <= quality <= 100:
+        raise ValueError(f"quality must be 1 … 100, not {quality}")
+    if subsampling not in SUBSAMPLINGS:
+        raise ValueError(f"subsampling must be one of {', '.join(SUBSAMPLINGS)}, not {subsampling!r}")
+    buffer = io.BytesIO()
+    if image.ndim == 2:
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    else:
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+    return buffer.getvalue()
+
+
+def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
+    """Parse a JPEG file.
+
+    Args:
+        data: the whole file.
+        max_pixels: refuse files whose header claims more.
+
+    Raises:
+        UnreadableError: empty, no JPEG, or damaged before anything can be shown.
+        UnsupportedError: lossless, hierarchical or 12-bit coding; two components, or more than four.
+        TooLargeError: more than max_pixels, or a side that libjpeg cannot count.
+        LimitError: hundreds of scans, or many over a large picture.
+    """
+    segments = markers.walk(data)
+    frame = segments.frame
+    _refuse_bombs(segments, max_pixels)
+    coefficients, complaint = _read_coefficients(segments)
+    h_max, v_max = _max_factors(frame.sampling)
+    components = []
+    for values, table, (h, v) in zip(coefficients, segments.tables, frame.sampling, strict=True):
+        size = (-(-frame.height * v // v_max), -(-frame.width * h // h_max))
+        # A file that ends before a component's first scan may lack its table too; without coefficients any does.
+        steps = np.array(table or (1,) * 64, np.uint16).reshape(8, 8)
+        components.append(Component(values, steps, (h, v), size))
+    return JpegImage(
+        width=frame.width,
+        height=frame.height,
+        components=tuple(components),
+        max_sampling=(h_max, v_max),
+        colour_model=_colour_model(segments),
+        progressive=frame.progressive,
+        damaged=segments.damaged or complaint,
+        trailing=segments.trailing,
+        metadata=Metadata(segments.exif, segments.icc_profile, _resolution(segments), segments.xmp, segments.comment),
+    )
+
+
+def refuse_too_large(width: int, height: int, max_pixels: int) -> None:
+    """
+    Raises:
+        TooLargeError: a header claims more than max_pixels.
+    """
+    if width * height > max_pixels:
+        raise TooLargeError(f"the header claims {width}×{height} pixels, over the limit of {max_pixels / 1e6:.0f} megapixels")
+
+
+def _refuse_bombs(segments: markers.Segments, max_pixels: int) -> None:
+    """By the header and the length of the data, before anything of the picture's size is allocated."""
+    frame = segments.frame
+    pixels = frame.width * frame.height
+    refuse_too_large(frame.width, frame.height, max_pixels)
+    if segments.visits > MAX_VISITS:
+        raise LimitError("the file has far more scans than any encoder writes for so large a picture")
+    blocks = sum(rows * columns for rows, columns in frame.blocks)
+    if not frame.arithmetic and pixels > _SIZE_WORTH_DATA and segments.coded * 8 < blocks * _LEAST_DATA:
+        raise UnreadableError(
+            f"the file is damaged: the header claims {frame.width}×{frame.height} pixels, and there is data for less than a percent of them"
+        )
+
+
+def _colour_model(segments: markers.Segments) -> str:
+    """By the rules of libjpeg."""
+    count, transform = len(segments.frame.identifiers), segments.adobe_transform
+    if count == 1:
+        return "gray"
+    if count == 4:
+        return "YCCK" if transform == 2 else "CMYK"
+    if segments.density is not None:
+        return "YCbCr"  # A JFIF header rules out all else.
+    return "RGB" if transform == 0 or (transform is None and segments.frame.identifiers == b"RGB") else "YCbCr"
+
+
+def _max_factors(sampling: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+    return max(h for h, _ in sampling), max(v for _, v in sampling)
+
+
+# libjpeg-turbo, as jpeglib brings it along. jpeglib's own Python layer is passed by: for every file that fails it would print to
+# stdout and leave a temporary file behind, and it decodes each file twice, the first time with a marker handler that never ends on some
+# hostile files. libjpeg-turbo rather than jpeglib's default of libjpeg 6b because it is the one that is fuzzed and maintained.
+_LIBJPEG = "cjpeglib_turbo210.*"
+
+
+@lru_cache(maxsize=1)
+def _libjpeg() -> ctypes.CDLL:
+    spec = importlib.util.find_spec("jpeglib")
+    folders = spec.submodule_search_locations if spec else None
+    found = [path for folder in folders or () for path in sorted(Path(folder, "cjpeglib").glob(_LIBJPEG)) if path.is_file()]
+    if not found:
+        raise DependencyError("this installation has no jpeglib with libjpeg-turbo; reinstall it with: pip install 'jpeglib>=1.0.2'")
+    library = ctypes.CDLL(str(found[0]))
+    library.read_jpeg_markers.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
+    # File, four component buffers (a null one is skipped), tables and their numbers (not asked for).
+    library.read_jpeg_dct.argtypes = [ctypes.c_char_p, *[ctypes.c_void_p] * 6]
+    return library
+
+
+def _read_coefficients(segments: markers.Segments) -> tuple[list[NDArray[np.int16]], bool]:
+    """The components' coefficients, and whether libjpeg complained about the data."""
+    library = _libjpeg()
+    # libjpeg writes into these buffers.
+    coefficients = [np.zeros((rows, columns, 8, 8), np.int16) for rows, columns in segments.frame.blocks]
+    buffers = [c.ctypes.data for c in coefficients] + [None] * (4 - len(coefficients))
+    with tempfile.TemporaryDirectory(prefix="redecode-") as folder:
+        path = os.path.join(folder, "stripped.jpg")
+        Path(path).write_bytes(segments.stripped)
+        done, complained = _run(library, os.fsencode(path), buffers)
+    if not done:
+        raise UnreadableError("the file is damaged: its picture data cannot be decoded")
+    return coefficients, complained
+
+
+# libjpeg counts its warnings, but jpeglib does not hand the count out: what is left are the lines that it prints to the C library's
+# stderr. They are caught there, under one lock because the file descriptor belongs to the whole process.
+_STDERR = 2
+_STDERR_LOCK = threading.Lock()
+_COMPLAINT = re.compile(rb"(?:Corrupt JPEG data|Premature end of JPEG|Inconsistent progression|Invalid SOS parameters)[^\n]*\n")
+
+
+@contextmanager
+def caught_stderr() -> Iterator[bytearray]:
+    """Catch what C code prints to stderr; it is in the array when the block has ended, however it ends."""
+    printed = bytearray()
+    with _STDERR_LOCK, tempfile.TemporaryFile() as capture:
+        saved = os.dup(_STDERR)
+        os.dup2(capture.fileno(), _STDERR)
+        try:
+            yield printed
+        finally:
+            os.dup2(saved, _STDERR)
+            os.close(saved)
+            capture.seek(0)
+            printed += capture.read()
+
+
+def pass_on(printed: bytes) -> None:
+    """Write to stderr what another thread (a progress bar, say) had written there while it was caught."""
+    if printed:
+        os.write(_STDERR, printed)
+
+
+def _run(library: ctypes.CDLL, name: bytes, buffers: list[int | None]) -> tuple[bool, bool]:
+    """Fill the buffers; returns whether that succeeded, and whether libjpeg complained about the data."""
+    with caught_stderr() as printed:
+        # read_jpeg_dct must not meet a header that libjpeg refuses (it would close a file that it never opened); the other one may.
+        done = bool(library.read_jpeg_markers(name, ctypes.create_string_buffer(1)) and library.read_jpeg_dct(name, *buffers, None, None))
+    others = _COMPLAINT.sub(b"", printed)
+    if done:
+        pass_on(others)  # After a failure it cannot be told from libjpeg's error message, and is lost.
+    return done, others != printed
+
+
+def _resolution(segments: markers.Segments) -> tuple[float, float] | None:
+    """Dots per inch (horizontal, vertical) by the JFIF header, else by EXIF."""
+    if segments.density is not None:
+        unit, horizontal, vertical = segments.density
+        scale = {1: 1.0, 2: 2.54}.get(unit)
+        if scale is not None and horizontal and vertical:
+            return horizontal * scale, vertical * scale
+    return _exif_resolution(segments.exif) if segments.exif else None
+
+
+def _exif_resolution(data: bytes) -> tuple[float, float] | None:
+    exif = Image.Exif()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exif.load(data)
+            scale = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == 3 else 1.0
+            x, y = (float(exif[tag]) * scale for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution))
+        except Exception:  # Whatever Pillow meets in broken EXIF data: it is handed on as it is, and not worth failing for.
+            return None
+    return (x, y) if 0 < x < math.inf and 0 < y < math.inf else None

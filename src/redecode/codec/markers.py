@@ -1,0 +1,352 @@
+"""The marker segments of a JPEG file (ITU-T T.81, annex B), walked in pure Python.
+
+The walk decides what is supported, collects tables and metadata, and writes the file anew for libjpeg: only the segments that the
+coefficients need, each of them checked. Whatever a hostile file holds, libjpeg's own parsing of the header cannot fail on the result.
+It is strict up to the first scan. After it, where a viewer would go on showing what it has, the file is cut at the damage.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ..errors import LimitError, TooLargeError, UnreadableError, UnsupportedError
+
+# T.81 table B.1: frames that 8-bit decoders read (the last two are arithmetic-coded), and what the others are called.
+_SUPPORTED_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
+_OTHER_FRAMES = {
+    0xC3: "lossless",
+    0xC5: "hierarchical",
+    0xC6: "hierarchical",
+    0xC7: "lossless hierarchical",
+    0xCB: "lossless arithmetic-coded",
+    0xCD: "arithmetic-coded hierarchical",
+    0xCE: "arithmetic-coded hierarchical",
+    0xCF: "lossless arithmetic-coded hierarchical",
+    0xDE: "hierarchical",
+    0xF7: "JPEG-LS",
+}
+_PROGRESSIVE = {0xC2, 0xCA}
+_ARITHMETIC = {0xC9, 0xCA}
+_SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DAC = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xCC
+_APP0, _APP1, _APP2, _APP14, _COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
+_NEEDED = _SUPPORTED_FRAMES | {_SOS, _DQT, _DHT, _DRI, _DAC}
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+
+# Encoders write about ten scans, the standard's progression rules would allow some hundreds. Every scan visits every block, so a
+# small file with very many of them over a large frame would keep a decoder busy for hours.
+MAX_SCANS = 500
+# libjpeg decodes no longer side.
+MAX_SIDE = 65_500
+
+# Within entropy-coded data 0xFF is followed by 0 (stuffing), a restart marker, or more 0xFF. Anything from 0xC0 on ends it;
+# smaller codes are reserved and appear in damaged files only, mostly where the stuffed 0 was hit.
+_SCAN_END = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+_RESERVED = re.compile(rb"\xff[\x01-\xbf]")
+# Any marker, behind whatever does not belong there.
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+
+# The order in which a segment lists the 64 entries of a table: entry i belongs at natural (row by row) position ZIGZAG[i].
+ZIGZAG = tuple(
+    row * 8 + column
+    for row, column in sorted(
+        ((r, c) for r in range(8) for c in range(8)),
+        key=lambda at: (at[0] + at[1], at[0] if (at[0] + at[1]) % 2 else at[1]),
+    )
+)
+
+Table = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame header: the picture's size and coding and, per component, identifier, (horizontal, vertical) sampling and table slot."""
+
+    width: int
+    height: int
+    progressive: bool
+    arithmetic: bool
+    identifiers: bytes
+    sampling: tuple[tuple[int, int], ...]
+    slots: tuple[int, ...]
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """Rows and columns of 8×8 blocks per component (T.81, A.1.1 and A.2.4): the very sizes to which libjpeg comes."""
+        h_max, v_max = max(h for h, _ in self.sampling), max(v for _, v in self.sampling)
+        return [(-(-self.height * v // (8 * v_max)), -(-self.width * h // (8 * h_max))) for h, v in self.sampling]
+
+
+@dataclass
+class Segments:
+    """What the walk has found.
+
+    Attributes:
+        frame: the frame header.
+        tables: quantization steps per component, 64 in natural order; None for one that no table in the file serves.
+        damaged: whether something after the header was missing or out of order.
+        stripped: the file with nothing but what libjpeg needs.
+        visits: how many blocks its scans visit in all.
+        coded: bytes of entropy-coded data.
+        exif: as in the file, with its "Exif" signature; None where absent.
+        icc_profile: put together from its chunks; None where absent or incomplete.
+        density: (unit, horizontal, vertical) of the JFIF header; None where absent.
+        xmp: the packet of the first XMP segment; None where absent.
+        comment: the first comment; None where absent.
+        adobe_transform: the colour transform of Adobe's segment; None where absent.
+        trailing: bytes after the end marker (a second picture, a video, a gain map).
+    """
+
+    frame: Frame
+    tables: tuple[Table | None, ...]
+    damaged: bool
+    stripped: bytes
+    visits: int
+    coded: int
+    exif: bytes | None
+    icc_profile: bytes | None
+    density: tuple[int, int, int] | None
+    xmp: bytes | None
+    comment: bytes | None
+    adobe_transform: int | None
+    trailing: int
+
+
+def walk(data: bytes) -> Segments:
+    """Walk a whole file.
+
+    Raises:
+        UnreadableError: empty, no JPEG, or damaged before its picture data begins.
+        UnsupportedError: lossless, hierarchical or 12-bit coding; two components, or more than four.
+        TooLargeError: a side of more than MAX_SIDE.
+        LimitError: more than MAX_SCANS scans.
+    """
+    if not data:
+        raise UnreadableError("the file is empty")
+    if data[:3] != b"\xff\xd8\xff":
+        raise UnreadableError("this is not a JPEG file")
+    state = _State()
+    position, ended = 2, False
+    while not ended:
+        try:
+            marker, payload, position, junk = _segment(data, position)
+            state.damaged |= junk
+            ended = marker == _EOI
+            state.take(marker, payload)
+        except UnreadableError:
+            if not state.scans:
+                raise
+            state.damaged = True
+            break
+        if marker == _SOS:
+            position = state.take_scan(data, position)
+    # Zeros after the end are padding.
+    return state.result(len(data[position:].rstrip(b"\0")) if ended else 0)
+
+
+def _segment(data: bytes, position: int) -> tuple[int, bytes, int, bool]:
+    """The next segment from a position on: its marker, its payload, the position after it, and whether something stood before it."""
+    found = _MARKER.search(data, position)
+    if not found:
+        raise UnreadableError("the file ends before its picture data begins")
+    start, marker = found.start(), data[found.start() + 1]
+    # Any number of fill bytes 0xFF may stand before a marker (B.1.1.2). Viewers step over other bytes, too.
+    junk = data.count(b"\xff", position, start) != start - position
+    if marker == _EOI:
+        return _EOI, b"", start + 2, junk
+    if start + 4 > len(data):
+        raise UnreadableError("the file ends before its picture data begins")
+    (length,) = struct.unpack_from(">H", data, start + 2)
+    if marker < 0xC0 or 0xD0 <= marker <= _SOI:
+        raise UnreadableError("the file is damaged: a marker was expected in its header")
+    payload = data[start + 4 : start + 2 + length]
+    if length < 2 or len(payload) != length - 2:
+        raise UnreadableError("the file ends before its picture data begins")
+    return marker, payload, start + 2 + length, junk
+
+
+@dataclass
+class _State:
+    frame: Frame | None = None
+    slots: dict[int, Table] = field(default_factory=dict)
+    tables: dict[int, Table] = field(default_factory=dict)
+    scans: int = 0
+    visits: int = 0
+    coded: int = 0
+    damaged: bool = False
+    kept: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
+    adobe_transform: int | None = None
+    exif_parts: list[bytes] = field(default_factory=list)
+    icc_chunks: list[bytes] = field(default_factory=list)
+    density: tuple[int, int, int] | None = None
+    xmp: bytes | None = None
+    comment: bytes | None = None
+
+    def take(self, marker: int, payload: bytes) -> None:
+        if marker in _SUPPORTED_FRAMES or marker in _OTHER_FRAMES:
+            self._take_frame(marker, payload)
+        elif marker == _DQT:
+            self.slots.update(_quantization_tables(payload))
+        elif marker == _DHT:
+            _check_huffman_tables(payload)
+        elif marker == _DAC:
+            _check_arithmetic_conditioning(payload)
+        elif marker == _DRI and len(payload) != 2:
+            raise UnreadableError("the file is damaged: its restart interval has a wrong length")
+        elif marker == _SOS:
+            self._take_scan_header(payload)
+        elif marker == _EOI and not self.scans:
+            raise UnreadableError("the file holds no picture")
+        elif not self.scans:
+            self._take_application_data(marker, payload)
+        if marker in _NEEDED:
+            self.kept.append(struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload)
+
+    def take_scan(self, data: bytes, position: int) -> int:
+        """Keep the entropy-coded data that begins at a position; returns where it ends."""
+        found = _SCAN_END.search(data, position)
+        end = found.start() if found else len(data)
+        if end == position and self.scans == 1:
+            raise UnreadableError("the file ends before its picture data begins")
+        coded, repaired = _RESERVED.subn(b"\xff\x00", data[position:end])
+        self.kept.append(coded)
+        self.coded += len(coded)
+        self.damaged |= bool(repaired)
+        return end
+
+    def result(self, trailing: int) -> Segments:
+        assert self.frame is not None  # There was a scan, and no scan is taken without a frame.
+        tables = tuple(self.tables.get(i, self.slots.get(slot)) for i, slot in enumerate(self.frame.slots))
+        return Segments(
+            frame=self.frame,
+            tables=tables,
+            damaged=self.damaged,
+            stripped=b"".join([*self.kept, b"\xff\xd9"]),
+            visits=self.visits,
+            coded=self.coded,
+            exif=b"".join(self.exif_parts) or None,
+            icc_profile=_join_icc(self.icc_chunks),
+            density=self.density,
+            xmp=self.xmp,
+            comment=self.comment,
+            adobe_transform=self.adobe_transform,
+            trailing=trailing,
+        )
+
+    def _take_frame(self, marker: int, payload: bytes) -> None:
+        if self.frame is not None:
+            raise UnreadableError("the file is damaged: it has two frame headers")
+        if marker in _OTHER_FRAMES:
+            raise UnsupportedError(f"{_OTHER_FRAMES[marker]} JPEG files are not supported; convert it to a baseline JPEG first")
+        self.frame = _parse_frame(marker, payload)
+
+    def _take_scan_header(self, payload: bytes) -> None:
+        if self.frame is None:
+            raise UnreadableError("the file is damaged: it has no frame header")
+        if self.scans == MAX_SCANS:
+            raise LimitError(f"the file has more than {MAX_SCANS} scans, far more than any encoder writes")
+        count = payload[0] if payload else 0
+        identifiers = payload[1 : 1 + 2 * count : 2]
+        known = set(identifiers) <= set(self.frame.identifiers) and len(set(identifiers)) == count
+        if count == 0 or len(payload) != 4 + 2 * count or not known:
+            raise UnreadableError("the file is damaged: a scan header makes no sense")
+        blocks = self.frame.blocks
+        for identifier in identifiers:
+            component = self.frame.identifiers.index(identifier)
+            slot = self.frame.slots[component]
+            if slot not in self.slots:
+                raise UnreadableError("the file is damaged: a quantization table is missing")
+            # A table may be replaced between scans; a component keeps the one that its first scan found (B.2.4.1).
+            self.tables.setdefault(component, self.slots[slot])
+            self.visits += blocks[component][0] * blocks[component][1]
+        self.scans += 1
+
+    def _take_application_data(self, marker: int, payload: bytes) -> None:
+        if marker == _APP0 and payload[:5] == b"JFIF\0" and len(payload) >= 12:
+            self.density = struct.unpack_from(">BHH", payload, 7)
+        elif marker == _APP1 and payload[:6] == b"Exif\0\0":
+            # Long EXIF data is spread over several segments, each with the signature.
+            self.exif_parts.append(payload[6:] if self.exif_parts else payload)
+        elif marker == _APP2 and payload[:12] == b"ICC_PROFILE\0":
+            self.icc_chunks.append(payload[12:])
+        elif marker == _APP14 and payload[:5] == b"Adobe" and len(payload) >= 12:
+            self.adobe_transform = payload[11]
+        elif marker == _APP1 and payload.startswith(_XMP) and self.xmp is None:
+            self.xmp = payload[len(_XMP) :]
+        elif marker == _COM and self.comment is None:
+            self.comment = payload
+
+
+def _parse_frame(marker: int, payload: bytes) -> Frame:
+    if len(payload) < 6:
+        raise UnreadableError("the file is damaged: its frame header is too short")
+    precision, height, width, count = struct.unpack_from(">BHHB", payload)
+    if precision not in (8, 12):  # 16 bits go with lossless coding only, which has been refused by then.
+        raise UnreadableError("the file is damaged: its frame header makes no sense")
+    if precision != 8:
+        raise UnsupportedError(f"{precision}-bit JPEG files are not supported; convert it to 8 bits first")
+    if width == 0 or height == 0:
+        raise UnreadableError("the header gives the picture a size of zero")
+    if max(width, height) > MAX_SIDE:
+        raise TooLargeError(f"the header claims {width}×{height} pixels; no side may be longer than {MAX_SIDE}")
+    if count not in (1, 3, 4):
+        raise UnsupportedError(f"JPEG files of {count} components are not supported; convert it to gray, RGB or CMYK first")
+    if len(payload) != 6 + 3 * count:
+        raise UnreadableError("the file is damaged: its frame header has a wrong length")
+    identifiers, factors, slots = payload[6::3], payload[7::3], payload[8::3]
+    sampling = tuple((f >> 4, f & 15) for f in factors)
+    if not all(1 <= h <= 4 and 1 <= v <= 4 for h, v in sampling):
+        raise UnreadableError("the file is damaged: a sampling factor is out of range")
+    if len(set(identifiers)) != count or max(slots) > 3:
+        raise UnreadableError("the file is damaged: its frame header makes no sense")
+    if count == 1:
+        sampling = ((1, 1),)  # The factors of a single component have no meaning (A.2.2).
+    return Frame(width, height, marker in _PROGRESSIVE, marker in _ARITHMETIC, identifiers, sampling, tuple(slots))
+
+
+def _quantization_tables(payload: bytes) -> Iterator[tuple[int, Table]]:
+    position = 0
+    while position < len(payload):
+        wide, slot = payload[position] >> 4, payload[position] & 15
+        size = 128 if wide else 64
+        entries = payload[position + 1 : position + 1 + size]
+        if wide > 1 or slot > 3 or len(entries) != size:
+            raise UnreadableError("the file is damaged: a quantization table makes no sense")
+        steps = struct.unpack(">64H", entries) if wide else tuple(entries)
+        if 0 in steps:
+            raise UnreadableError("the file is damaged: a quantization table holds a zero")
+        natural = [0] * 64
+        for place, step in zip(ZIGZAG, steps, strict=True):
+            natural[place] = step
+        yield slot, tuple(natural)
+        position += 1 + size
+
+
+def _check_huffman_tables(payload: bytes) -> None:
+    position = 0
+    while position < len(payload):
+        slot, counts = payload[position], payload[position + 1 : position + 17]
+        position += 17 + sum(counts)
+        if slot & ~0x13 or len(counts) != 16 or sum(counts) > 256 or position > len(payload):
+            raise UnreadableError("the file is damaged: a Huffman table makes no sense")
+
+
+def _check_arithmetic_conditioning(payload: bytes) -> None:
+    # Pairs of a slot and a value; DC's value holds a lower and an upper bound (B.2.4.3).
+    for slot, value in zip(payload[::2], payload[1::2], strict=False):
+        low, high = value & 15, value >> 4
+        if slot & ~0x13 or (slot < 0x10 and low > high) or (slot >= 0x10 and not 1 <= value <= 63):
+            raise UnreadableError("the file is damaged: an arithmetic conditioning table makes no sense")
+    if len(payload) % 2:
+        raise UnreadableError("the file is damaged: an arithmetic conditioning table makes no sense")
+
+
+def _join_icc(chunks: list[bytes]) -> bytes | None:
+    """The ICC profile of its chunks, each of which begins with its number and their count (ICC.1, B.4)."""
+    ordered = sorted(chunks)
+    expected = [bytes([i + 1, len(chunks)]) for i in range(min(len(chunks), 255))]
+    if not chunks or [chunk[:2] for chunk in ordered] != expected:
+        return None
+    return b"".join(chunk[2:] for chunk in ordered)

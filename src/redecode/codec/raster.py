@@ -1,0 +1,225 @@
+"""Pictures that come without their JPEG: a PNG, WebP, AVIF, TIFF, BMP or GIF saved from one.
+
+Their quantization tables are estimated from the pixels, and the networks restore them all the same; but without the
+file's own coefficients there is nothing to project onto.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import RedecodeError, TooLargeError, UnreadableError, UnsupportedError
+from . import colour, dct
+from .jpeg import MAX_PIXELS, Metadata, caught_stderr, pass_on, refuse_too_large
+from .quality import standard_tables
+from .trace import Trace, find_trace
+
+Float32 = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+# What Pillow may open: formats that hold what a viewer showed of a JPEG. Everything else is refused unseen, which keeps its rarer,
+# less tested decoders away from hostile files.
+FORMATS = ("PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+
+# Where Pillow itself refuses a picture, whatever limit is asked for here.
+_PILLOW_MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+# A line of libtiff's: the place, and a sentence.
+_LIBTIFF = re.compile(rb"^[\w.]+: [^\n]*\.\n", re.MULTILINE)
+# Without a handler, Python would print to stderr what Pillow logs about broken files.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class RasterImage:
+    """Pixels, and the signs of an earlier JPEG compression in them.
+
+    Attributes:
+        pixels: uint8 [H, W, 3] RGB or [H, W].
+        trace: what is known of the compression; None where nothing shows.
+        alpha: uint8 [H, W], kept aside; None where the file has none.
+        metadata: EXIF, ICC profile and the like.
+    """
+
+    pixels: Pixels
+    trace: Trace | None
+    alpha: Pixels | None = None
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def gray(self) -> bool:
+        """Whether there is luma only."""
+        return self.pixels.ndim == 2
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Rows and columns that are missing above and left of the picture to begin with a whole block."""
+        if self.trace is None:
+            return 0, 0
+        return -self.trace.offset[0] % dct.BLOCK, -self.trace.offset[1] % dct.BLOCK
+
+    @property
+    def unit(self) -> tuple[int, int]:
+        """Rows and columns that :meth:`crop` begins with a multiple of, counted from `origin`."""
+        return dct.BLOCK, dct.BLOCK
+
+    def crop(self, rows: tuple[int, int], columns: tuple[int, int]) -> RasterImage:
+        """A part of the picture, as a picture of its own, without alpha; the pixels are shared, not copied.
+
+        Args:
+            rows: first, and one past the last, counted from `origin`; multiples of `unit`, or the picture's end.
+            columns: likewise.
+
+        Raises:
+            ValueError: there is no trace, and with it no grid to count on.
+        """
+        if self.trace is None:
+            raise ValueError("a picture without traces of compression has no grid")
+        top, left = self.origin
+        pixels = self.pixels[max(0, rows[0] - top) : rows[1] - top, max(0, columns[0] - left) : columns[1] - left]
+        # What does not begin with the picture's own first rows or columns begins with a whole block.
+        offset = (0 if rows[0] else self.trace.offset[0], 0 if columns[0] else self.trace.offset[1])
+        return replace(self, pixels=pixels, trace=replace(self.trace, offset=offset), alpha=None)
+
+    def planes(self) -> Float32:
+        """Float32 [1 or 3, H, W], Y or Y, Cb, Cr, 0 … 255."""
+        return colour.to_planes(self.pixels)
+
+    def tables(self) -> NDArray[np.uint16]:
+        """The estimated quantization steps of luma and chroma, uint16 [2, 8, 8].
+
+        Raises:
+            ValueError: there is no trace.
+        """
+        if self.trace is None:
+            raise ValueError("a picture without traces of compression has no tables")
+        return self.trace.tables
+
+
+def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = None) -> RasterImage:
+    """Read a picture of one of FORMATS (of several frames, the first) and look for traces of JPEG compression.
+
+    Args:
+        data: the whole file.
+        max_pixels: refuse files whose header claims more.
+        force_quality: take the picture for a JPEG of this quality factor whose grid begins at the top left, whatever it shows.
+
+    Raises:
+        UnreadableError: no such picture, or damaged.
+        UnsupportedError: more than 8 bits per channel, or a colour model other than gray and RGB.
+        TooLargeError: more than max_pixels.
+    """
+    with warnings.catch_warnings():
+        # Pillow warns of odd metadata and of sizes that are checked here.
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                refuse_too_large(image.width, image.height, max_pixels)
+                with _quiet(image):
+                    pixels, alpha = _pixels(image)
+                metadata = _metadata(image)
+        except RedecodeError:
+            raise
+        except UnidentifiedImageError:
+            raise UnreadableError("this is not a picture that redecode reads (JPEG; PNG, WebP, AVIF, TIFF, BMP, GIF)") from None
+        except Image.DecompressionBombError:
+            raise TooLargeError(f"pictures other than JPEG are read up to {_PILLOW_MAX_PIXELS / 1e6:.0f} megapixels") from None
+        except MemoryError:
+            raise TooLargeError("there is not enough memory for this picture") from None
+        except Exception as error:  # Pillow's decoders raise a dozen kinds, down to struct.error and RuntimeError.
+            raise UnreadableError(f"the file is damaged: {' '.join(str(error).split())}") from None
+    trace = find_trace(pixels) if force_quality is None else _forced(force_quality, pixels.ndim == 2)
+    return RasterImage(pixels, trace, alpha, metadata)
+
+
+@contextmanager
+def _quiet(image: Image.Image) -> Iterator[None]:
+    """Keep stderr clean of what libtiff prints there."""
+    if image.format != "TIFF":
+        yield
+        return
+    printed = bytearray()
+    try:
+        with caught_stderr() as printed:
+            yield
+    finally:
+        pass_on(_LIBTIFF.sub(b"", printed))
+
+
+def _pixels(image: Image.Image) -> tuple[Pixels, Pixels | None]:
+    if image.mode.startswith(("I", "F")):
+        raise UnsupportedError("pictures of more than 8 bits per channel are not supported: a JPEG never had them")
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"):
+        raise UnsupportedError(f"pictures of the colour model {image.mode} are not supported; convert it to RGB first")
+    gray = image.mode in ("1", "L", "LA")
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("L" if gray else "RGB")), None
+    whole = np.asarray(image.convert("LA" if gray else "RGBA"))
+    pixels = whole[..., 0] if gray else whole[..., :3]
+    return np.ascontiguousarray(pixels), np.ascontiguousarray(whole[..., -1])
+
+
+def _metadata(image: Image.Image) -> Metadata:
+    # Texts of a PNG file may be called anything, also as what Pillow keeps there itself: nothing is believed to be of its usual type.
+    info = image.info
+    exif = _binary(info.get("exif")) or _exif(image)
+    if exif and not exif.startswith(b"Exif\0\0"):
+        exif = b"Exif\0\0" + exif
+    return Metadata(
+        exif=exif or None,
+        icc_profile=_binary(info.get("icc_profile")),
+        dpi=_dpi(info.get("dpi")),
+        xmp=_encoded(info.get("xmp")),
+        comment=_encoded(info.get("comment") or info.get("Comment")),
+    )
+
+
+def _exif(image: Image.Image) -> bytes | None:
+    """EXIF data that Pillow has put together from elsewhere; the tags of TIFF are mostly about the file, not the picture."""
+    try:
+        return image.getexif().tobytes() if image.format != "TIFF" and len(image.getexif()) else None
+    except Exception:  # Whatever Pillow meets in broken EXIF data: it counts as none.
+        return None
+
+
+def _dpi(value: object) -> tuple[float, float] | None:
+    try:
+        x, y = (float(v) for v in value)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return (x, y) if 0 < x < math.inf and 0 < y < math.inf else None
+
+
+def _encoded(value: object) -> bytes | None:
+    return (value.encode("utf-8", "replace") if isinstance(value, str) else _binary(value)) or None
+
+
+def _binary(value: object) -> bytes | None:
+    return value if isinstance(value, bytes) and value else None
+
+
+def _forced(quality: int, gray: bool) -> Trace:
+    tables = standard_tables(quality)
+    if gray:
+        tables[1] = 1
+    return Trace(offset=(0, 0), tables=tables, quality=quality, confidence=1.0)

@@ -1,0 +1,326 @@
+"""Signs of an earlier JPEG compression in pixels: where its block grid lies, and which quantization tables it had.
+
+A picture that was decoded from a JPEG and saved without loss has DCT coefficients, on the grid of its blocks, that sit on multiples of
+the quantization steps but for the noise of rounding to 8 bits; on any other grid they are spread out. No visible blocks are needed for
+that: it shows up to quality 99. Everything is estimated from luma, mostly in blocks that cannot have been clipped.
+
+1. The grid is the offset, of 64, at which the histograms of the coefficients have the least entropy, whatever the steps.
+2. The table is the one of greatest likelihood there: one of libjpeg's 100, or, where the coefficients clearly have other steps, those.
+3. The trace is believed if coefficients other than 0 are nearer to multiples of these steps than chance allows: nearer than evenly
+   spread ones, and nearer than on each of the 63 other grids. This keeps out what looks quantized on any grid or has many zeros on one:
+   smooth pictures, graphics, and what was resized.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import colour, dct
+from .quality import MAX_STEP, STANDARD, nearest, nearest_quality
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Pixels = NDArray[np.uint8]
+
+
+# A window holds one block at each of the 64 offsets.
+_OFFSETS = dct.BLOCK**2
+_WINDOW = 2 * dct.BLOCK - 1
+# At most so many windows, spread over the picture, tell the tables, and at most so many of these the offset.
+_MAX_WINDOWS, _MAX_SEARCHED = 4096, 512
+# Fewer than the first cannot tell what is chance. While there are fewer than the second, clipped ones are looked at as well.
+_MIN_WINDOWS, _ENOUGH_WINDOWS = 24, 128
+# Coefficients are counted in bins of 1/8 for the tables, which is fine beside the rounding noise, and in bins of 1/2, up to 64, for the
+# offset, where more or less of either changes little.
+_FINE, _COARSE, _COARSE_RANGE = 8, 2, 64
+
+# Standard deviations of what moves a coefficient off its multiple: rounding to 8 bits (0.29), with or without a second, finer quantization.
+_NOISES = np.array([0.3, 0.6, 1.2, 2.4], dtype=np.float32)
+# Share of coefficients that something else has moved anywhere, such as clipping before the conversion to RGB.
+_OUTLIERS = np.float32(0.01)
+# The rounding error of a block that decodes to one level is not noise: its DC coefficient is a multiple of 8, whatever the step. Blocks of
+# less than this standard deviation, in levels, have no say in the step of DC.
+_MIN_DEVIATION = 1.0
+
+# Natural logarithm of the likelihood ratio that settles the step of a single frequency.
+_DECISIVE = 10.0
+# A step of the standard table is doubted only when another one within this factor explains the coefficients better: the steps of a
+# second, finer quantization, which show as well, are mostly farther off.
+_NEIGHBOURHOOD = 1.5
+# Standard errors by which the found grid must surpass chance, up to a quality and from there on. Steps that fine fit anything a little,
+# and false alarms come from them (3 to 4 in some small or enlarged pictures); files that have them reach 8 and more.
+_MIN_SIGNIFICANCE, _MIN_SIGNIFICANCE_FINE, _FINE_QUALITY = 3.0, 5.0, 97
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Signs of an earlier JPEG compression.
+
+    Attributes:
+        offset: (rows, columns) 0 … 7: where the first whole block begins.
+        tables: uint16 [2, 8, 8], quantization steps of luma and chroma, natural order (gray: chroma all ones, as JpegImage.tables()).
+        quality: nearest libjpeg quality factor (1 … 100) of the luma table.
+        confidence: 0.5 … 1 (weaker traces are not reported), by how far the found grid surpasses the others.
+    """
+
+    offset: tuple[int, int]
+    tables: NDArray[np.uint16]
+    quality: int
+    confidence: float
+
+
+def find_trace(pixels: Pixels, offset: tuple[int, int] | None = None, best: int = 100) -> Trace | None:
+    """Look for an earlier JPEG compression.
+
+    Args:
+        pixels: uint8 [H, W, 3] RGB or [H, W], of any size.
+        offset: look on this grid alone, which must surpass the others all the same; None looks on all.
+        best: quality factor above which a compression is of no interest; on a given grid, to find that out takes a quarter of the time.
+
+    Returns:
+        The compression, or None where no trace of such a one shows. Of two on the same grid it is mostly the stronger. Steps of luma that
+        leave no trace, and all those of chroma, are those of the nearest quality factor.
+    """
+    luma = _windows(pixels)
+    if len(luma) < _MIN_WINDOWS:
+        return None
+    searched = _spread(len(luma), _MAX_SEARCHED)
+
+    @cache
+    def coefficients() -> Float32:
+        return _at_all_offsets(luma[searched])
+
+    row, column = offset or divmod(int(_concentration(coefficients()).argmax()), dct.BLOCK)
+    grid = row * dct.BLOCK + column
+    blocks = luma[:, row : row + dct.BLOCK, column : column + dct.BLOCK]
+    log_likelihood, noise = _fit_steps(blocks)
+    steps = _find_steps(log_likelihood)
+    quality, _ = nearest_quality(steps)
+    if quality > best:
+        return None
+    nearness = _nearness(coefficients(), steps, noise[np.arange(len(steps)), steps - 1])
+    # What is repeated, like the tiles of a game's map, is no further evidence.
+    _, distinct = np.unique(blocks[searched].reshape(len(searched), -1), axis=0, return_index=True)
+    significance = _significance(nearness[distinct], grid)
+    least = _MIN_SIGNIFICANCE if quality < _FINE_QUALITY else _MIN_SIGNIFICANCE_FINE
+    if len(distinct) < _MIN_WINDOWS or significance < least:
+        return None
+    chroma = np.ones_like(steps) if pixels.ndim == 2 else STANDARD[quality - 1, 1]
+    return Trace(
+        offset=(row, column),
+        tables=np.stack([steps, chroma]).reshape(2, dct.BLOCK, dct.BLOCK),
+        quality=quality,
+        confidence=1 - 0.5 ** (significance / least),
+    )
+
+
+def _spread(count: int, most: int) -> NDArray[np.intp]:
+    """At most so many indices, evenly spread over 0 … count − 1."""
+    return np.linspace(0, count - 1, min(count, most)).astype(np.intp)
+
+
+def _windows(pixels: Pixels) -> Float32:
+    """Windows spread over the picture, but for flat ones and, where there are enough others, those with black or white that may be clipped.
+
+    Returns:
+        float32 [n, 15, 15], luma in whole numbers around 0. Their first pixels lie at multiples of 8. n may be 0.
+    """
+    rows, columns = ((side - dct.BLOCK + 1) // dct.BLOCK for side in pixels.shape[:2])
+    if rows < 1 or columns < 1:
+        return np.empty((0, _WINDOW, _WINDOW), np.float32)
+    views = np.lib.stride_tricks.sliding_window_view(pixels, (_WINDOW, _WINDOW), (0, 1))[:: dct.BLOCK, :: dct.BLOCK]
+    places = _spread(rows * columns, _MAX_WINDOWS)
+    windows = views[places // columns, places % columns]
+    samples = windows.reshape(len(windows), -1)
+    clipped = ((samples == 0) | (samples == 255)).sum(1)
+    order = clipped.argsort(kind="stable")
+    windows = windows[np.sort(order[: max(_ENOUGH_WINDOWS, int((clipped == 0).sum()))])]
+    # One tall picture of all windows; the view has left its channels before the rows.
+    tall = np.moveaxis(windows, 1, -1) if pixels.ndim == 3 else windows
+    luma = colour.to_planes(tall.reshape(-1, *tall.shape[2:]))[0].reshape(-1, _WINDOW, _WINDOW)
+    # Decoders round luma before they make RGB of it; rounding it again takes away the error of RGB's own rounding.
+    luma = np.rint(luma) - np.float32(128)
+    varied: Float32 = luma[np.ptp(luma, (1, 2)) > 0]
+    return varied
+
+
+def _at_all_offsets(luma: Float32) -> Float32:
+    """Coefficients of the block at each offset in each window: float32 [n, 64 offsets, 64 frequencies]."""
+    views = np.lib.stride_tricks.sliding_window_view(luma, (dct.BLOCK, dct.BLOCK), (1, 2))
+    return dct.forward(views).reshape(len(luma), _OFFSETS, -1)
+
+
+def _concentration(coefficients: Float32) -> Float64:
+    """How little entropy the histograms have: the sum of n log n over all counts n, float64 [64 offsets].
+
+    Args:
+        coefficients: float32 [n, 64 offsets, 64 frequencies].
+    """
+    bins = _COARSE * _COARSE_RANGE + 1
+    index = np.minimum(np.rint(np.abs(coefficients) * _COARSE), bins - 1).astype(np.intp)
+    histograms = coefficients[0].size
+    index += np.arange(histograms).reshape(coefficients.shape[1:]) * bins
+    counts = np.bincount(index.reshape(-1), minlength=histograms * bins)
+    terms = np.arange(len(coefficients) + 1, dtype=np.float64)
+    terms[1:] *= np.log(terms[1:])
+    result: Float64 = terms[counts].reshape(_OFFSETS, -1).sum(1)
+    return result
+
+
+def _log_noise(position: Float32, step: Float32, deviation: Float32) -> Float32:
+    """Logarithm of the noise's density at a position between multiples, relative to evenly spread ones. Shapes broadcast.
+
+    Args:
+        position: float32, distance to the nearest multiple in steps, −½ … ½.
+        step: float32.
+        deviation: float32, standard deviation of the noise.
+    """
+    concentration = (step / (2 * np.pi * deviation)) ** 2
+    return _log_density(_squared_sine(position), concentration, _log_scale(concentration))
+
+
+def _squared_sine(position: Float32) -> Float32:
+    result: Float32 = np.sin(np.float32(np.pi) * position) ** 2
+    return result
+
+
+def _log_scale(concentration: Float32) -> Float32:
+    """log(exp(−κ) I0(κ)). The Bessel function itself overflows; from 50 on, its expansion is good to 1e-4."""
+    small, large = np.minimum(concentration, 50), np.maximum(concentration, 50)
+    scale = np.where(concentration < 50, np.log(np.i0(small)) - small, np.log1p(1 / (8 * large)) - np.log(2 * np.pi * large) / 2)
+    return scale.astype(np.float32)
+
+
+def _log_density(squared_sine: Float32, concentration: Float32, log_scale: Float32) -> Float32:
+    # κ (cos − 1), in a form that keeps its precision where the cosine is almost 1.
+    density = squared_sine * (-2 * concentration)
+    density -= log_scale
+    np.exp(density, out=density)
+    density *= 1 - _OUTLIERS
+    density += _OUTLIERS
+    result: Float32 = np.log(density, out=density)
+    return result
+
+
+@cache
+def _noise_table() -> tuple[Float32, Float32]:
+    """Concentration and logarithm of the scale of every noise around multiples of every step, float32 [noises, 255, 1] each."""
+    steps = np.arange(1, MAX_STEP + 1, dtype=np.float32)
+    concentration = (steps / (2 * np.pi * _NOISES[:, None])).astype(np.float32)[..., None] ** 2
+    return concentration, _log_scale(concentration)
+
+
+def _divide(coefficients: Float32, step: Float32) -> tuple[Float32, Float32]:
+    """The nearest multiple's size, and the distance to it in steps, −½ … ½."""
+    quotient = coefficients / step
+    multiple = np.rint(quotient)
+    return np.abs(multiple), quotient - multiple
+
+
+def _fit_steps(blocks: Float32) -> tuple[Float32, Float32]:
+    """How well each step explains the coefficients at each frequency.
+
+    Args:
+        blocks: float32 [n, 8, 8], luma.
+
+    Returns:
+        Float32 [64 frequencies, 255 steps] each: the logarithm of the likelihood, and the standard deviation of the noise around the
+        multiples other than 0 with which it is reached.
+    """
+    coefficients = dct.forward(blocks).reshape(len(blocks), -1)
+    rich = blocks.std((1, 2)) >= _MIN_DEVIATION
+    # The signs say nothing, and histograms of the sizes take far less time than the coefficients one by one.
+    sizes = np.rint(np.abs(coefficients) * _FINE).T
+    histograms = [np.unique(values[rich] if frequency == 0 else values, return_counts=True) for frequency, values in enumerate(sizes)]
+    fits = [_fit_frequency((values / _FINE).astype(np.float32), counts.astype(np.float32)) for values, counts in histograms]
+    return np.stack([fit[0] for fit in fits]), np.stack([fit[1] for fit in fits])
+
+
+def _fit_frequency(sizes: Float32, counts: Float32) -> tuple[Float32, Float32]:
+    """As _fit_steps, of one frequency.
+
+    A multiple is taken to be 0 with one probability, else of either sign and geometrically distributed. The noise around 0 and that around
+    the others are normal, wrapped to one step (as von Mises distributions, much the same and easier), with outliers anywhere. All
+    parameters are those of greatest likelihood.
+
+    Args:
+        sizes: float32 [n], sizes of coefficients.
+        counts: float32 [n], how often each occurs.
+
+    Returns:
+        Float32 [255 steps] each.
+    """
+    step = np.arange(1, MAX_STEP + 1, dtype=np.float32)
+    multiple, position = _divide(sizes, step[:, None])
+    # Counts at the multiple 0 and elsewhere, [2, 255, n].
+    at_zero = np.where(multiple == 0, counts, np.float32(0))
+    weights = np.stack([at_zero, counts - at_zero])
+    zeros, nonzeros = weights.sum(2)
+    # Half a count more of each kind keeps the logarithms finite.
+    zero = (zeros + 0.5) / (zeros + nonzeros + 1)
+    total = multiple @ counts
+    decay = (total - nonzeros + 0.5) / (total + 1)
+    prior = zeros * np.log(zero) + nonzeros * np.log((1 - zero) * (1 - decay) / 2) + (total - nonzeros) * np.log(decay)
+    squared_sine = _squared_sine(position)
+    densities = (_log_density(squared_sine, *noise) for noise in zip(*_noise_table(), strict=True))
+    gains = np.stack([np.einsum("wsn,sn->ws", weights, density) for density in densities])
+    log_likelihood = prior + gains.max(0).sum(0) - counts.sum() * np.log(step)
+    return log_likelihood, _NOISES[gains[:, 1].argmax(0)]
+
+
+def _find_steps(log_likelihood: Float32) -> NDArray[np.uint16]:
+    """The luma table that explains the coefficients best: uint16 [64].
+
+    Args:
+        log_likelihood: float32 [64, 255], of each step at each frequency.
+    """
+    frequencies = np.arange(len(log_likelihood))
+    standard: NDArray[np.uint16] = STANDARD[log_likelihood[frequencies, STANDARD[:, 0] - 1].sum(1).argmax(), 0]
+    ratio = np.arange(1, MAX_STEP + 1) / standard[:, None]
+    others = (ratio <= _NEIGHBOURHOOD) & (ratio >= 1 / _NEIGHBOURHOOD) & (ratio != 1)
+    lead = log_likelihood[frequencies, standard - 1] - np.where(others, log_likelihood, -np.inf).max(1)
+    if (lead < -_DECISIVE).sum() <= (lead > _DECISIVE).sum():
+        return standard
+    ordered = np.sort(log_likelihood, 1)
+    decided = ordered[:, -1] - ordered[:, -2] > _DECISIVE
+    if not decided.any():
+        return standard
+    steps = (log_likelihood.argmax(1) + 1).astype(np.uint16)
+    quality, _ = nearest(steps[decided], STANDARD[:, 0, decided])
+    result: NDArray[np.uint16] = np.where(decided, steps, STANDARD[quality - 1, 0])
+    return result
+
+
+def _nearness(coefficients: Float32, steps: NDArray[np.uint16], noise: Float32) -> Float32:
+    """How near AC coefficients are to multiples other than 0: logarithm of the likelihood ratio to evenly spread ones.
+
+    Args:
+        coefficients: float32 [..., 64].
+        steps: uint16 [64].
+        noise: float32 [64], standard deviations.
+
+    Returns:
+        float32 [...], summed over the frequencies.
+    """
+    step = steps[1:].astype(np.float32)
+    multiple, position = _divide(coefficients[..., 1:], step)
+    result: Float32 = np.where(multiple == 0, np.float32(0), _log_noise(position, step, noise[1:])).sum(-1)
+    return result
+
+
+def _significance(nearness: Float32, grid: int) -> float:
+    """By how many standard errors the mean over the windows is greater at one offset than at every other one, and than 0.
+
+    Args:
+        nearness: float32 [n, 64 offsets].
+        grid: index of the offset.
+    """
+    others = nearness.copy()
+    others[:, grid] = 0
+    difference = nearness[:, grid, None] - others
+    error = difference.std(0) / np.sqrt(len(difference))
+    return float((difference.mean(0) / np.maximum(error, np.finfo(np.float32).eps)).min())

@@ -1,0 +1,78 @@
+"""What a file says of itself, as plain values for JSON."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from .codec.jpeg import MAX_PIXELS, JpegImage, Metadata
+from .codec.quality import nearest_quality
+from .codec.raster import RasterImage
+from .codec.recompression import FirstGeneration, first_generation
+from .codec.trace import Trace
+from .decoder import Picture, read
+
+
+def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
+    """Facts about a picture file.
+
+    Args:
+        data: the whole file.
+        max_pixels: refuse files whose header claims more.
+
+    Returns:
+        Names and values; `quality` is the nearest libjpeg quality factor of the luma table, `quality_fit` how well it fits, 0 … 1.
+
+    Raises:
+        RedecodeError: the file cannot be read.
+    """
+    picture = read(data, max_pixels, as_is=True)
+    return describe(picture, first_generation(picture) if isinstance(picture, JpegImage) else None)
+
+
+def describe(picture: Picture, earlier: FirstGeneration | None) -> dict[str, Any]:
+    """As :func:`inspect`, of a picture that was read as it is, and what it was before it was compressed again."""
+    return _of_jpeg(picture, earlier) if isinstance(picture, JpegImage) else _of_raster(picture)
+
+
+def _of_jpeg(image: JpegImage, earlier: FirstGeneration | None) -> dict[str, Any]:
+    quality, fit = nearest_quality(image.components[0].table)
+    return {
+        "format": "progressive JPEG" if image.progressive else "JPEG",
+        "width": image.width,
+        "height": image.height,
+        "colour_model": image.colour_model,
+        "subsampling": image.subsampling,
+        "quality": quality,
+        "quality_fit": round(fit, 3),
+        "damaged": image.damaged,
+        "bytes_after_the_picture": image.trailing or None,
+        "metadata": _present(image.metadata),
+        "earlier_compression": earlier and f"JPEG of quality about {earlier.quality} (confidence {earlier.confidence:.0%})",
+        "luma_table": image.components[0].table.tolist(),
+        "chroma_table": image.components[1].table.tolist() if len(image.components) > 1 else None,
+    }
+
+
+def _of_raster(picture: RasterImage) -> dict[str, Any]:
+    trace = picture.trace
+    return {
+        "format": "no JPEG",
+        "width": picture.width,
+        "height": picture.height,
+        "colour_model": "gray" if picture.gray else "RGB",
+        "transparency": picture.alpha is not None,
+        "metadata": _present(picture.metadata),
+        "quality": trace.quality if trace else None,
+        "earlier_compression": _described(trace) if trace else "no trace of JPEG compression",
+        "luma_table": trace.tables[0].tolist() if trace else None,
+    }
+
+
+def _described(trace: Trace) -> str:
+    grid = "" if trace.offset == (0, 0) else f", block grid beginning at row {trace.offset[0]}, column {trace.offset[1]}"
+    return f"JPEG of quality about {trace.quality}{grid} (confidence {trace.confidence:.0%})"
+
+
+def _present(metadata: Metadata) -> list[str]:
+    return [field.name for field in fields(metadata) if getattr(metadata, field.name) is not None]

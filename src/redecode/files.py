@@ -1,0 +1,125 @@
+"""Files: reading what may be a picture, writing a file so that it is whole or not there, and saying in one line what went wrong."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from .errors import OutputExistsError, RedecodeError, TooLargeError, UnreadableError
+
+# What a folder is searched for. Pictures of other formats are restored where they are named, but most of those in
+# a folder have never been JPEGs.
+INPUT_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
+# Stands for stdin among the sources, and for stdout as a target.
+STANDARD = Path("-")
+# A JPEG of as many pixels as are ever allowed is smaller.
+MAX_BYTES = 1 << 30
+# How the files begin that redecode reads: JPEG, PNG, GIF, BMP, TIFF, WebP, AVIF. Of anything else no more than this is read.
+_SIGNATURES = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"\0\0\0")
+_SIGNATURE_LENGTH = 12
+
+
+def refuse_existing(target: Path) -> None:
+    """
+    Raises:
+        OutputExistsError: there is something at the target, be it a dangling link.
+    """
+    if target != STANDARD and os.path.lexists(target):
+        raise OutputExistsError(f"{target} exists already; give --overwrite to replace it")
+
+
+def read(source: Path) -> bytes:
+    """The bytes of a picture file, or of stdin; of anything else the first few, which suffice to refuse it.
+
+    Raises:
+        OSError: it cannot be read.
+        UnreadableError: nothing comes from stdin because it is a terminal.
+        TooLargeError: more than MAX_BYTES.
+    """
+    if source == STANDARD:
+        if sys.stdin.isatty():
+            raise UnreadableError("stdin is a terminal; send a picture into it")
+        return _read(sys.stdin.buffer)
+    with open(source, "rb") as file:
+        return _read(file)
+
+
+def _read(file: BinaryIO) -> bytes:
+    start = file.read(_SIGNATURE_LENGTH)
+    if not start.startswith(_SIGNATURES):
+        return start
+    data = start + file.read(MAX_BYTES)
+    if len(data) > MAX_BYTES:
+        raise TooLargeError(f"the file is larger than {MAX_BYTES >> 20} MiB")
+    return data
+
+
+def save(data: bytes, target: Path, *, overwrite: bool) -> None:
+    """Write a file so that the target is either complete or untouched; missing folders are made.
+
+    Args:
+        data: the whole file.
+        target: where to; STANDARD is stdout.
+        overwrite: whether an existing target is replaced.
+
+    Raises:
+        OutputExistsError: the target exists (also when it came into being during the work).
+        OSError: it cannot be written.
+    """
+    if target == STANDARD:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(target.parent) as (temporary, file):
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
+        _publish(temporary, target, overwrite)
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new hidden file, gone afterwards unless it was renamed; with the permissions that any new file would have."""
+    # No picture suffix: nobody, and no second run, shall take it for a picture.
+    path = folder / f".redecode-{secrets.token_hex(8)}.part"
+    try:
+        with open(path, "xb") as file:
+            yield path, file
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, target: Path, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(temporary, target)
+        return
+    try:
+        # Unlike a rename, a link fails where the target has come into being in the meantime.
+        os.link(temporary, target)
+    except FileExistsError:
+        refuse_existing(target)
+        raise
+    except (OSError, NotImplementedError):
+        # No hard links on this file system (FAT, some network shares): look, and rename.
+        refuse_existing(target)
+        os.replace(temporary, target)
+
+
+def reason(error: BaseException, source: Path | None = None) -> str:
+    """One line for a person to read: what is wrong, without the name of the source, which the caller gives."""
+    if isinstance(error, RedecodeError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror[0].lower() + error.strerror[1:]
+        name = error.filename
+        return text if name is None or (source is not None and os.fspath(source) == name) else f"{text}: {os.fsdecode(name)}"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this picture"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

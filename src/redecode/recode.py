@@ -1,0 +1,181 @@
+"""Bytes in, bytes out: the one path from a file's data to a restored file's that the command, the page and the archive runs share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from .codec.encode import Encoding, encode, encode_like, upright
+from .codec.jpeg import MAX_PIXELS, JpegImage, Metadata
+from .errors import UnsupportedError
+from .restoration.mask import THRESHOLD
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .decoder import Decoded, Decoder
+    from .restoration.tiling import Progress
+
+LAYERS = ("fused", "base", "texture", "mask")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose for a picture.
+
+    Attributes:
+        texture: 0 … 1, how much of the texture layer enters where the mask allows it.
+        threshold: T of the mask.
+        layer: one of LAYERS, what to write.
+        projection: keep the result true to the file's data.
+        encoding: format and quality of the result.
+        depth: 8 or 16 bits per channel; 16 is for PNG and TIFF.
+        same_size: write a JPEG, about as large as the file, with the file's own quantization tables and sampling.
+        strip: leave the metadata out (but for the colour profile, which says what the pixels mean).
+        auto_orient: turn the picture as its EXIF orientation says.
+        force_quality: take a picture that is no JPEG for one of this quality factor, whatever it shows.
+        max_pixels: refuse larger pictures.
+        as_is: do not go back to the first generation of a file that was compressed twice.
+    """
+
+    texture: float = 1.0
+    threshold: int = THRESHOLD
+    layer: str = "fused"
+    projection: bool = True
+    encoding: Encoding = field(default_factory=Encoding)
+    depth: int = 8
+    same_size: bool = False
+    strip: bool = False
+    auto_orient: bool = False
+    force_quality: int | None = None
+    max_pixels: int = MAX_PIXELS
+    as_is: bool = False
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A restored file.
+
+    Attributes:
+        data: its bytes.
+        decoded: the picture behind it.
+        seconds: the restoring took, reading and encoding included.
+    """
+
+    data: bytes
+    decoded: Decoded
+    seconds: float
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the file, one sentence each."""
+        picture = self.decoded.picture
+        notes = []
+        if not self.decoded.changed:
+            notes.append("it shows no trace of JPEG compression and was left unchanged; --force-quality restores it all the same")
+        if isinstance(picture, JpegImage) and picture.damaged:
+            notes.append("parts of the picture data are missing or corrupt; what is there was restored")
+        if isinstance(picture, JpegImage) and picture.resaved:
+            notes.append(
+                f"it was compressed twice, at quality {quality_of(self.decoded)} and {picture.resaved}, "
+                "and restored from the first; --as-is ignores that"
+            )
+        if isinstance(picture, JpegImage) and picture.trailing:
+            notes.append(f"{picture.trailing} bytes after the picture (a second picture, a video) were left out")
+        return tuple(notes)
+
+    def report(self) -> dict[str, Any]:
+        """What scripts want to know, ready for JSON.
+
+        `quality` is the nearest libjpeg quality factor, `consistency` and `projection_psnr` are those of
+        :class:`redecode.decoder.Decoded`.
+        """
+        picture = self.decoded.picture
+        return {
+            "status": "restored" if self.decoded.changed else "unchanged",
+            "width": picture.width,
+            "height": picture.height,
+            "quality": quality_of(self.decoded),
+            "consistency": self.decoded.consistency,
+            "projection_psnr": self.decoded.projection_psnr,
+            "seconds": round(self.seconds, 3),
+            "notes": list(self.notes),
+        }
+
+
+def quality_of(decoded: Decoded) -> int | None:
+    """The nearest libjpeg quality factor of a picture's luma table; None where nothing is known of it."""
+    from .codec.quality import nearest_quality
+
+    picture = decoded.picture
+    if isinstance(picture, JpegImage):
+        return nearest_quality(picture.components[0].table)[0]
+    return picture.trace.quality if picture.trace else None
+
+
+def restore(decoder: Decoder, data: bytes, options: Options, progress: Progress | None = None) -> Restored:
+    """Restore a file.
+
+    Args:
+        decoder: with the preset of choice.
+        data: the whole file, a JPEG or a picture that was one.
+        options: see :class:`Options`.
+        progress: as :meth:`Decoder.decode`.
+
+    Raises:
+        RedecodeError: the file cannot be restored, or not written as asked; the message says why.
+    """
+    from .decoder import read
+
+    began = time.monotonic()
+    picture = read(data, options.max_pixels, options.force_quality, options.as_is)
+    # Only two of the layers depend on the texture network, and only one of them on the dial.
+    amount = {"fused": options.texture, "texture": 1.0}.get(options.layer, 0.0)
+    layers = options.depth == 16 or options.layer != "fused"
+    decoded = decoder.decode(picture, amount, options.projection, progress, layers, options.threshold)
+    return Restored(encode_result(decoded, options), decoded, time.monotonic() - began)
+
+
+def encode_result(decoded: Decoded, options: Options) -> bytes:
+    """The bytes of the file that the options ask for, of a decoded picture.
+
+    Raises:
+        UnsupportedError: the format cannot hold such a picture.
+    """
+    picture = decoded.picture
+    metadata = Metadata(icc_profile=picture.metadata.icc_profile) if options.strip else picture.metadata
+    alpha = None if isinstance(picture, JpegImage) else picture.alpha
+    pixels = _pixels(decoded, options)
+    if options.layer == "mask":
+        # A mask has no colours and no transparency.
+        metadata, alpha = replace(metadata, icc_profile=None), None
+    if options.auto_orient:
+        if alpha is not None:
+            alpha, _ = upright(alpha, picture.metadata)
+        # The file's own metadata say how to turn, also where they are not to be kept.
+        pixels, turned = upright(pixels, picture.metadata)
+        metadata = metadata if options.strip else replace(turned, icc_profile=metadata.icc_profile)
+    if options.same_size:
+        if not isinstance(picture, JpegImage) or options.encoding.format != "jpeg":
+            raise UnsupportedError("only a picture that came as a JPEG, and goes as one, can have the file's own tables")
+        if options.layer == "mask" or options.depth != 8 or options.auto_orient:
+            raise UnsupportedError("the file's own tables fit neither a mask, nor 16 bits, nor a turned picture")
+        return encode_like(pixels, picture, metadata)
+    return encode(pixels, metadata, options.encoding, alpha)
+
+
+def _pixels(decoded: Decoded, options: Options) -> NDArray[Any]:
+    if options.layer == "mask":
+        return decoded.mask.astype("uint8") * 255
+    if not decoded.changed:
+        return decoded.image if options.depth == 8 else decoded.image.astype("uint16") * 257
+    if options.depth == 16:
+        from .decoder import to_deep_pixels
+
+        planes = {"base": decoded.base_planes, "texture": decoded.texture_planes}.get(options.layer)
+        return to_deep_pixels(decoded.fused_planes if planes is None else planes, decoded.picture, decoded.projected)
+    if options.layer == "texture":
+        assert decoded.texture is not None  # It was asked for with the full amount.
+        return decoded.texture
+    return decoded.base if options.layer == "base" else decoded.image

@@ -1,0 +1,1 @@
+"""Planes → planes: the networks, shrinkage, mask, fusion and projection, tile by tile."""

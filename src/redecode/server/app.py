@@ -1,0 +1,393 @@
+"""The page and the HTTP API, as an ASGI application.
+
+`POST /v1/decode` takes a file and answers with its restored picture, which is all that most programs need. The page keeps its
+pictures open under `/v1/pictures` instead: restored once, they can be looked at layer by layer and saved in any way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import IO, Annotated, Any, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from .. import __version__, weights
+from ..codec.encode import Encoding
+from ..codec.formats import Format
+from ..errors import RedecodeError
+from ..facts import inspect
+from ..recode import Options, Restored, restore
+from . import pictures
+from .http import Guard, ProblemError, authorise, body
+from .jobs import BusyError, CancelledError, Job, OverdueError
+from .pictures import Open
+from .schemas import (
+    MOST_AT_ONCE,
+    ArchiveBody,
+    DecodeChoices,
+    FiguresBody,
+    HealthBody,
+    NetworkBody,
+    PictureBody,
+    PicturesBody,
+    PresetBody,
+    PresetsBody,
+    ProblemBody,
+    RestoreChoices,
+    ResultChoices,
+    Wanted,
+)
+from .service import NO_ROOM, Service, Settings, problem_of
+
+# Of an archive on its way, in bytes.
+_CHUNK = 1 << 20
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Serviced = Annotated[Service, Depends(_service)]
+
+
+async def _authorised(request: Request, service: Serviced, _: Annotated[Any, Depends(HTTPBearer(auto_error=False))]) -> None:
+    authorise(request, service.settings.token)
+
+
+def _may_answer(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ProblemBody, "content": {"application/problem+json": {}}} for status in statuses}
+
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_TAKES_FILE = {"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}}
+_GIVES_PICTURE: dict[str, Any] = {"content": {f.media_type: _BINARY for f in Format}, "description": "The picture."}
+_ALWAYS = (400, 401, 403, 421, 422)
+_WORKING = (*_ALWAYS, 408, 413, 429, 503, 507)
+
+api = APIRouter(prefix="/v1", dependencies=[Depends(_authorised)], responses=_may_answer(*_ALWAYS))
+public = APIRouter()
+
+
+@api.post("/decode", response_class=Response, openapi_extra=_TAKES_FILE, responses={200: _GIVES_PICTURE, **_may_answer(*_WORKING)})
+async def decode(request: Request, service: Serviced, choices: Annotated[DecodeChoices, Query()]) -> Response:
+    """Restore the file in the body. The headers `Redecode-…` of the answer say what was done."""
+    decoder = service.decoder(choices.preset)
+    options = choices.options(service.settings.max_pixels, choices.force_quality, choices.as_is)
+    with service.restoring.place():
+        data = await body(request, service.settings.max_body)
+        try:
+            restored = await service.attend(service.restoring, request, lambda job: restore(decoder, data, options, job.step))
+        except Exception as error:
+            problem = problem_of(error)
+            service.metrics.outcomes.labels(problem.code if problem else "failure").inc()
+            raise
+    service.metrics.outcomes.labels("restored").inc()
+    return Response(restored.data, media_type=choices.format.media_type, headers=_report_headers(restored))
+
+
+def _report_headers(restored: Restored) -> dict[str, str]:
+    facts = {name: value for name, value in restored.report().items() if value is not None}
+    facts["notes"] = "; ".join(facts["notes"])
+    return {f"Redecode-{name.replace('_', '-').title()}": quote(str(value), safe=" ;:,()'") for name, value in facts.items()}
+
+
+@api.post("/info", openapi_extra=_TAKES_FILE, responses=_may_answer(*_WORKING))
+async def info(request: Request, service: Serviced) -> dict[str, Any]:
+    """Tell what the file in the body is: size, quality, quantization tables, chroma subsampling, metadata."""
+    with service.saving.place():
+        data = await body(request, service.settings.max_body)
+        return await service.attend(service.saving, request, lambda _: inspect(data, service.settings.max_pixels))
+
+
+@api.get("/presets")
+async def presets() -> PresetsBody:
+    """The networks to choose from."""
+    return PresetsBody(presets=[_preset(name) for name in weights.PRESETS])
+
+
+@lru_cache
+def _preset(name: str) -> PresetBody:
+    records = {layer: weights.record(network) for layer, network in weights.PRESETS[name].items()}
+    networks = {layer: NetworkBody(sha256=r["sha256"]["int8"], parameters=r["parameters"]) for layer, r in records.items()}
+    return PresetBody(name=name, default=name == weights.DEFAULT_PRESET, networks=networks)
+
+
+@api.post("/pictures", status_code=202, openapi_extra=_TAKES_FILE, responses=_may_answer(*_WORKING))
+async def open_picture(request: Request, service: Serviced, choices: Annotated[RestoreChoices, Query()]) -> PictureBody:
+    """Open the file in the body: restore it in the background, for all amounts of texture."""
+    service.decoder(choices.preset)
+    with ExitStack() as held:
+        held.enter_context(service.restoring.place())
+        data = await body(request, service.settings.max_body)
+        picture = service.pictures.add(choices)
+        service.start(picture, data, held.pop_all())
+    return _described(picture)
+
+
+@api.post("/pictures/{id}/again", status_code=202, responses=_may_answer(*_WORKING, 404, 409))
+async def open_again(id: str, service: Serviced, choices: Annotated[RestoreChoices, Query()]) -> PictureBody:  # noqa: A002
+    """Open the file of an open picture once more, to restore it in another way."""
+    service.decoder(choices.preset)
+    old = service.finished(id)
+    with ExitStack() as held:
+        held.enter_context(service.restoring.place())
+        data = await asyncio.to_thread(_read, old, "source")
+        picture = service.pictures.add(choices)
+        service.start(picture, data, held.pop_all())
+    return _described(picture)
+
+
+@api.get("/pictures")
+async def states(service: Serviced, id: Annotated[list[str], Query(max_length=MOST_AT_ONCE)]) -> PicturesBody:  # noqa: A002
+    """How far some pictures are; those that are not there any more are left out."""
+    found = [service.pictures.get(name) for name in id]
+    return PicturesBody(pictures=[_described(picture) for picture in found if picture is not None])
+
+
+@api.get("/pictures/{id}", responses=_may_answer(404))
+async def picture(id: str, service: Serviced) -> PictureBody:  # noqa: A002
+    """How far a picture is."""
+    return _described(service.picture(id))
+
+
+@api.delete("/pictures/{id}", status_code=204, responses=_may_answer(404))
+async def forget(id: str, service: Serviced) -> None:  # noqa: A002
+    """Cancel and forget a picture."""
+    service.pictures.forget(service.picture(id))
+
+
+@api.get(
+    "/pictures/{id}/layers/{layer}",
+    response_class=Response,
+    responses={200: {"content": {"image/png": _BINARY}, "description": "The layer."}, **_may_answer(404, 409)},
+)
+async def layer(id: str, layer: Literal["original", "base", "texture", "mask", "thumbnail"], service: Serviced) -> Response:  # noqa: A002
+    """A layer as a PNG for the screen, upright; the mask is white where texture enters and clear elsewhere."""
+    picture = service.picture(id)
+    if picture.size is None or (picture.state != "done" and layer not in ("original", "thumbnail")):
+        raise ProblemError(409, "not-done", f"the picture is {picture.state}")
+    data = await asyncio.to_thread(_read, picture, f"{layer}.png")
+    return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=3600, immutable"})
+
+
+@api.get("/pictures/{id}/figures", responses=_may_answer(404, 409, 429, 503))
+async def figures(
+    request: Request,
+    id: str,  # noqa: A002
+    service: Serviced,
+    texture: Annotated[float, Query(ge=0, le=1)] = 1.0,
+) -> FiguresBody:
+    """What the result with that much texture says of itself."""
+    picture = service.finished(id)
+    with service.saving.place():
+        found = await service.attend(service.saving, request, lambda _: pictures.figures(picture, texture))
+    return FiguresBody(**vars(found))
+
+
+@api.get("/pictures/{id}/result", response_class=Response, responses={200: _GIVES_PICTURE, **_may_answer(404, 409, 429, 503)})
+async def result(request: Request, id: str, service: Serviced, choices: Annotated[ResultChoices, Query()]) -> Response:  # noqa: A002
+    """The restored picture as a file, byte for byte what `redecode` writes."""
+    picture = service.finished(id)
+    options = choices.options(service.settings.max_pixels)
+    with service.saving.place():
+        data = await service.attend(service.saving, request, lambda _: pictures.result(picture, options))
+    return Response(data, media_type=choices.format.media_type)
+
+
+@api.post(
+    "/archives",
+    response_class=Response,
+    responses={200: {"content": {"application/zip": _BINARY}, "description": "The archive."}, **_may_answer(404, 409, 429, 503)},
+)
+async def archive(request: Request, service: Serviced, wanted: ArchiveBody) -> Response:
+    """Several results in one ZIP file."""
+    chosen = [(service.finished(w.id), w) for w in wanted.pictures]
+
+    file = service.pictures.scratch()
+
+    def pack(job: Job) -> int:
+        return _pack(file, job, chosen, Encoding(wanted.format.value, wanted.quality), wanted.format.suffix, service.pictures.capacity)
+
+    try:
+        with service.saving.place():
+            size = await service.attend(service.saving, request, pack)
+    except BaseException:
+        file.close()
+        raise
+    return StreamingResponse(_chunks(file), media_type="application/zip", headers={"Content-Length": str(size)})
+
+
+def _pack(file: IO[bytes], job: Job, chosen: list[tuple[Open, Wanted]], encoding: Encoding, suffix: str, capacity: int) -> int:
+    """Write an archive, and return its size."""
+    taken: set[str] = set()
+    # Pictures are packed already.
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
+        for picture, wanted in chosen:
+            job.check()
+            name = _entry_name(wanted.name, suffix, taken)
+            packed.writestr(zipfile.ZipInfo(name), pictures.result(picture, Options(texture=wanted.texture, encoding=encoding)))
+            if file.tell() > capacity:
+                raise NO_ROOM
+    return file.tell()
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        file.seek(0)
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _entry_name(original: str, suffix: str, taken: set[str]) -> str:
+    """A name within an archive that is no path, on no system, and not taken yet."""
+    plain = PurePosixPath(PureWindowsPath(original).name).stem
+    stem = "".join(c for c in plain if c.isprintable() and c not in '<>:"|?*').strip(" .") or "picture"
+    name = f"{stem}.redecoded{suffix}"
+    count = 1
+    while name.casefold() in taken:
+        count += 1
+        name = f"{stem} ({count}).redecoded{suffix}"
+    taken.add(name.casefold())
+    return name
+
+
+def _read(picture: Open, name: str) -> bytes:
+    return (picture.folder / name).read_bytes()
+
+
+def _described(picture: Open) -> PictureBody:
+    width, height = picture.size or (None, None)
+    return PictureBody(
+        id=picture.id,
+        **picture.choices.model_dump(),
+        state=picture.state,  # type: ignore[arg-type]
+        tiles_done=picture.job.done,
+        tiles_total=picture.job.total,
+        facts=picture.facts,
+        width=width,
+        height=height,
+        grid=picture.grid,
+        changed=picture.changed,
+        figures=FiguresBody(**vars(picture.figures)) if picture.figures else None,
+        problem=ProblemBody(**picture.problem) if picture.problem else None,
+    )
+
+
+@public.get("/healthz")
+async def healthz() -> HealthBody:
+    """Whether the server is there."""
+    return HealthBody(status="ok", version=__version__)
+
+
+@public.get(
+    "/metrics",
+    dependencies=[Depends(_authorised)],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Metrics."}, **_may_answer(401, 403, 421)},
+)
+async def metrics(service: Serviced) -> Response:
+    """Counters and timings, for Prometheus."""
+    return Response(generate_latest(service.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+_PAGE_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+@lru_cache
+def _page() -> dict[str, tuple[bytes, str]]:
+    """The static files, by name."""
+    folder = files(__package__) / "page"
+    kinds = {path.name: _PAGE_TYPES.get(PurePosixPath(path.name).suffix) for path in folder.iterdir()}
+    return {name: ((folder / name).read_bytes(), kind) for name, kind in kinds.items() if kind}
+
+
+@public.get("/", include_in_schema=False)
+async def index() -> Response:
+    """The page."""
+    return _static("index.html")
+
+
+@public.get("/page/{name}", include_in_schema=False)
+async def static(name: str) -> Response:
+    """What the page is made of."""
+    return _static(name)
+
+
+def _static(name: str) -> Response:
+    if name not in _page():
+        raise ProblemError(404, "not-found", "there is nothing here")
+    content, kind = _page()[name]
+    return Response(content, headers={"Content-Type": f"{kind}; charset=utf-8", "Cache-Control": "no-cache"})
+
+
+_TOLD = (ProblemError, BusyError, CancelledError, OverdueError, RedecodeError, OSError, MemoryError)
+
+
+async def _tell_problem(_: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    if problem is None:
+        raise error
+    return problem.response()
+
+
+async def _tell_invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = "; ".join(f"{'.'.join(str(part) for part in e['loc'][1:]) or 'body'}: {e['msg']}" for e in error.errors())
+    return ProblemError(422, "invalid", faults).response()
+
+
+async def _tell_http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = {404: "not-found", 405: "method"}.get(error.status_code, "invalid")
+    details = {404: "there is nothing here", 405: "this address does not take that method"}
+    detail = details.get(error.status_code, "the request makes no sense")
+    return ProblemError(error.status_code, code, detail, dict(error.headers or {})).response()
+
+
+async def _tell_nobody(_: Request, error: Exception) -> Response:
+    return Response(status_code=400)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application.
+
+    Args:
+        settings: what the operator chose.
+    """
+    service = Service(settings)
+    app = FastAPI(
+        title="redecode",
+        version=__version__,
+        description="Decode a JPEG again, better.",
+        license_info={"name": "Apache-2.0"},
+        lifespan=service.lifespan,
+        openapi_url="/v1/openapi.json",
+        # Their pages would load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        exception_handlers={
+            RequestValidationError: _tell_invalid,
+            HTTPException: _tell_http,
+            ClientDisconnect: _tell_nobody,
+            **dict.fromkeys(_TOLD, _tell_problem),
+        },
+    )
+    app.state.service = service
+    app.add_middleware(Guard, hosts=settings.hosts, answered=service.metrics.answered)
+    app.include_router(api)
+    app.include_router(public)
+    return app

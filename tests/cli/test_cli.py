@@ -1,0 +1,561 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import redecode
+from redecode import weights
+from redecode.cli import choices, development
+from redecode.cli import main as cli
+from redecode.codec import jpeg
+from redecode.codec.raster import RasterImage
+from redecode.errors import DependencyError
+from redecode.restoration import mask, network
+
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals, pipes and file names")
+NO_PICTURE = "this is not a picture that redecode reads (JPEG; PNG, WebP, AVIF, TIFF, BMP, GIF)"
+
+
+class Stub:
+    """Stands in for the networks: the layers are the file's own picture in different lightness."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[float, bool]] = []
+
+    def decode(
+        self,
+        image: jpeg.JpegImage | RasterImage,
+        texture: float = 1.0,
+        project: bool = True,
+        progress: object = None,
+        layers: bool = False,
+        threshold: int = 3,
+    ) -> object:
+        from redecode.codec.colour import to_planes, to_rgb, to_uint8
+        from redecode.decoder import Decoded
+
+        self.calls.append((texture, project))
+        if isinstance(image, RasterImage):
+            return Decoded(image.pixels, np.zeros(image.pixels.shape[:2], bool), image, image.planes(), None, texture, False, changed=False)
+        picture = to_uint8(to_rgb(image.planes()))
+        base = picture // 2
+        mask = np.zeros(picture.shape[:2], bool)
+        mask[::2] = True
+        layer = None if texture == 0 else to_planes(picture // 4)
+        planes = to_planes(base) if layers else None
+        return Decoded(base if layer is None else picture, mask, image, planes, layer, texture, projected=False, consistency=1.0)
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
+    decoder = Stub()
+    monkeypatch.setattr(cli, "make_decoder", lambda *_: decoder)
+    return decoder
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """The command within this process: exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["redecode", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(exit_.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def photo(tmp_path: Path, photograph: np.ndarray) -> Path:
+    path = tmp_path / "photo.jpg"
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    Image.fromarray(photograph).save(path, quality=20, exif=exif, icc_profile=b"profile", dpi=(300, 300))
+    return path
+
+
+def opened(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_one_file(run, stub: Stub, photo: Path) -> None:
+    target = photo.with_name("photo.redecoded.png")
+    assert run(photo) == (0, f"{target}\n", "")
+    assert stub.calls == [(1.0, True)]
+    with Image.open(target) as image:
+        assert image.format == "PNG"
+        assert image.getexif()[0x010E] == "a description"
+        assert image.info["icc_profile"] == b"profile"
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+    assert sorted(path.name for path in photo.parent.iterdir()) == ["photo.jpg", "photo.redecoded.png"]
+
+
+def test_layers_and_dials(run, stub: Stub, photo: Path) -> None:
+    fused, base, texture, mask = (photo.with_name(f"{name}.png") for name in ("fused", "base", "texture", "mask"))
+    assert run(photo, "-o", fused, "--texture", 0.25, "--no-projection")[0] == 0
+    assert run(photo, "-o", base, "--layer", "base")[0] == 0
+    assert run(photo, "-o", texture, "--layer", "texture", "--texture", 0)[0] == 0
+    assert run(photo, "-o", mask, "--layer", "mask")[0] == 0
+    assert stub.calls == [(0.25, False), (0.0, True), (1.0, True), (0.0, True)]
+    np.testing.assert_array_equal(opened(base), opened(fused) // 2)
+    np.testing.assert_array_equal(opened(texture), opened(fused) // 4)
+    assert opened(mask).shape == (120, 168)
+    assert np.unique(opened(mask)).tolist() == [0, 255]
+    with Image.open(mask) as image:
+        assert image.mode == "L"
+        assert "icc_profile" not in image.info
+
+
+def test_gray_files_stay_gray(run, stub: Stub, tmp_path: Path, photograph: np.ndarray) -> None:
+    (tmp_path / "g.jpg").write_bytes(jpeg.compress(photograph[..., 0], 20))
+    assert run(tmp_path / "g.jpg")[0] == 0
+    with Image.open(tmp_path / "g.redecoded.png") as image:
+        assert image.mode == "L"
+
+
+def test_an_existing_target_is_refused_before_the_work(run, stub: Stub, photo: Path) -> None:
+    target = photo.with_name("photo.redecoded.png")
+    target.write_bytes(b"precious")
+    code, out, err = run(photo)
+    assert (code, out, stub.calls) == (2, "", [])
+    assert err == f"redecode: {photo}: {target} exists already; give --overwrite to replace it\n"
+    assert target.read_bytes() == b"precious"
+    assert run(photo, "--overwrite")[0] == 0
+    assert opened(target).shape == (120, 168, 3)
+
+
+def test_folder_into_folder(run, stub: Stub, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for place in ("in/a.jpg", "in/sub/b.JPEG"):
+        (tmp_path / place).write_bytes(photo.read_bytes())
+    code, out, err = run(tmp_path / "in", "-o", f"{tmp_path / 'out'}{os.sep}")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [str(tmp_path / "out" / "a.png"), str(tmp_path / "out" / "sub" / "b.png")]
+    assert all(Path(line).is_file() for line in out.splitlines())
+
+
+def test_some_of_several_fail(run, stub: Stub, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.jpg").write_bytes(b"hello, world")
+    code, out, err = run(tmp_path / "empty.jpg", photo, tmp_path / "text.jpg", tmp_path / "missing.jpg")
+    assert code == 1
+    assert out == f"{photo.with_name('photo.redecoded.png')}\n"
+    assert err.splitlines() == [
+        f"redecode: {tmp_path / 'empty.jpg'}: the file is empty",
+        f"redecode: {tmp_path / 'text.jpg'}: {NO_PICTURE}",
+        f"redecode: {tmp_path / 'missing.jpg'}: no such file or directory",
+        "redecode: 3 of 4 failed",
+    ]
+
+
+def bad_inputs() -> dict[str, bytes]:
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(3072, dtype=np.uint8).reshape(32, 32, 3)).save(buffer, "JPEG")
+    good = buffer.getvalue()
+    frame = good.index(b"\xff\xc0")
+
+    def coded(marker: int) -> bytes:
+        return good[: frame + 1] + bytes([marker]) + good[frame + 2 :]
+
+    return {
+        "empty": b"",
+        NO_PICTURE: b"\x89PNG" * 20,
+        "ends before": good[:300],
+        "lossless": coded(0xC3),
+        "hierarchical": coded(0xC5),
+        "12-bit": good[: frame + 4] + b"\x0c" + good[frame + 5 :],
+        "limit": good[: frame + 5] + b"\x7f\xff\x7f\xff" + good[frame + 9 :],
+    }
+
+
+@pytest.mark.parametrize("word", bad_inputs())
+def test_bad_input_is_one_line_and_2(run, stub: Stub, tmp_path: Path, word: str) -> None:
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(bad_inputs()[word])
+    code, out, err = run(path)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"redecode: {path}: ")
+    assert word in err
+    assert err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.jpg"]
+
+
+def test_formats(run, stub: Stub, photo: Path, tmp_path: Path) -> None:
+    for name in ("webp", "avif", "tiff", "jpeg"):
+        code, out, err = run(photo, "--format", name)
+        assert (code, err) == (0, "")
+        with Image.open(out.strip()) as image:
+            assert image.format == name.upper()
+    assert run(photo, "-o", tmp_path / "x.jpg", "--same-size", "--strip")[0] == 0
+    with Image.open(tmp_path / "x.jpg") as image, Image.open(photo) as source:
+        assert image.quantization == source.quantization
+        assert not image.getexif()
+        assert image.info["icc_profile"] == b"profile"
+    code, _, err = run(photo, "--format", "webp", "--depth", "16")
+    assert code == 2
+    assert err.count("\n") == 1
+
+
+def test_json(run, stub: Stub, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    code, out, err = run(photo, tmp_path / "empty.jpg", "--json")
+    good, bad = map(json.loads, out.splitlines())
+    assert code == 1
+    assert good["input"] == str(photo)
+    assert good["output"] == str(photo.with_name("photo.redecoded.png"))
+    assert (good["status"], good["width"], good["height"], good["quality"]) == ("restored", 168, 120, 20)
+    assert good["seconds"] >= 0
+    assert 0 <= good["consistency"] <= 1
+    assert bad == {"input": str(tmp_path / "empty.jpg"), "status": "failed", "reason": "the file is empty"}
+    assert "the file is empty" in err
+
+
+def test_quiet_and_verbose(run, stub: Stub, photo: Path) -> None:
+    assert run(photo, "--quiet") == (0, "", "")
+    code, out, err = run(photo, "--overwrite", "--verbose")
+    assert (code, out) == (0, f"{photo.with_name('photo.redecoded.png')}\n")
+    assert err.startswith(f"redecode: {photo}: 168×120, quality 20, ")
+
+
+def test_a_picture_that_never_was_a_jpeg_is_left_unchanged(run, stub: Stub, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    code, _, err = run(tmp_path / "a.png", "-o", tmp_path / "b.png")
+    assert code == 0
+    assert "no trace" in err
+    np.testing.assert_array_equal(opened(tmp_path / "b.png"), noise)
+
+
+def test_info(run, photo: Path) -> None:
+    code, out, err = run("info", photo)
+    assert (code, err) == (0, "")
+    assert "4:2:0" in out
+    facts = json.loads(run("info", photo, "--json")[1])
+    assert (facts["width"], facts["height"], facts["quality"], facts["subsampling"]) == (168, 120, 20, "4:2:0")
+    assert facts["metadata"] == ["exif", "icc_profile", "dpi"]
+    assert run("info", photo.with_name("missing.jpg"))[0] == 2
+
+
+def test_folder_without_jpegs_and_missing_file(run, tmp_path: Path) -> None:
+    assert run(tmp_path) == (2, "", f"redecode: {tmp_path}: the folder holds no JPEG files\n")
+    missing = tmp_path / "missing.jpg"
+    assert run(missing, "--texture", 0)[0] == 2
+
+
+@posix
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may do everything")
+def test_permissions(run, stub: Stub, photo: Path) -> None:
+    photo.chmod(0)
+    assert run(photo) == (2, "", f"redecode: {photo}: permission denied\n")
+    photo.chmod(0o600)
+    photo.parent.chmod(0o500)
+    code, _, err = run(photo)
+    photo.parent.chmod(0o700)
+    assert code == 2
+    assert "permission denied" in err
+
+
+def test_truncated_data_is_restored_with_a_warning(run, stub: Stub, photo: Path) -> None:
+    photo.write_bytes(photo.read_bytes()[:-600])
+    code, out, err = run(photo)
+    assert code == 0
+    assert out == f"{photo.with_name('photo.redecoded.png')}\n"
+    assert err.startswith(f"redecode: {photo}: warning: ")
+    assert err.count("\n") == 1
+
+
+def test_whatever_else_goes_wrong_is_one_line(run, stub: Stub, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(*_: object) -> None:
+        raise RuntimeError("the engine\nstalled")
+
+    monkeypatch.setattr(stub, "decode", explode)
+    assert run(photo) == (2, "", f"redecode: {photo}: RuntimeError: the engine stalled\n")
+
+
+def test_defaults_are_the_engines() -> None:
+    """They are written down twice, because the command's help may not wait for numpy."""
+    assert choices.DEFAULT_THRESHOLD == mask.THRESHOLD
+    assert round(choices.DEFAULT_MAX_PIXELS * 1e6) == jpeg.MAX_PIXELS
+    assert {device.value for device in choices.DeviceName} == set(network.DEVICES)
+    assert {precision.value for precision in choices.PrecisionName} == set(weights.PRECISIONS)
+
+
+def test_missing_weights_are_said_once(run, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise DependencyError("no network")
+
+    monkeypatch.setattr(cli, "make_decoder", missing)
+    assert run(photo, photo.with_name("b.jpg")) == (2, "", "redecode: no network\n")
+
+
+def test_an_interrupt_is_130(run, stub: Stub, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stub, "decode", interrupt)
+    assert run(photo) == (130, "", "")
+    assert [path.name for path in photo.parent.iterdir()] == ["photo.jpg"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--texture", "1.5"],
+        ["--texture", "nan"],
+        ["--layer", "sky"],
+        ["--preset", "enormous"],
+        ["--threads", "0"],
+        ["--output", "x.gif"],
+        ["--output", "x.png", "--format", "webp"],
+        ["--output", "-", "--json"],
+        ["--depth", "12"],
+        ["--max-pixels", "0"],
+        ["--unknown"],
+    ],
+)
+def test_wrong_usage(run, stub: Stub, photo: Path, arguments: list[str]) -> None:
+    code, out, err = run(photo, *arguments)
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+    assert stub.calls == []
+
+
+def test_a_file_named_like_a_command(run, stub: Stub, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photo.parent)
+    photo.rename("train")
+    code, out, _ = run("./train")
+    assert (code, out) == (0, "train.redecoded.png\n")
+    assert run("train", "--help")[1].count("--recipe") >= 1
+
+
+def module(monkeypatch: pytest.MonkeyPatch, name: str, **content: object) -> None:
+    made = ModuleType(name)
+    made.__dict__.update(content)
+    monkeypatch.setitem(sys.modules, name, made)
+    parent, _, attribute = name.rpartition(".")
+    if parent in sys.modules:
+        monkeypatch.setattr(sys.modules[parent], attribute, made, raising=False)
+
+
+def test_train(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    module(monkeypatch, "redecode.training.loop", train=lambda *a: (a[5](0.5, "half"), calls.append((*a[:5], *a[6:]))))
+    assert run("train", "edge", "--recipe", "recipes/symmetric-edge.toml", "--max-time", 3, "--resume", "--devices", 2, "--float32")[0] == 0
+    assert calls == [("edge", Path("recipes/symmetric-edge.toml"), Path("runs/symmetric-edge"), 3.0, True, 2, 1, True)]
+    assert run("train", "sky", "--recipe", "x.toml")[0] == 2
+
+
+def test_export(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module(monkeypatch, "redecode.training.export", export=lambda checkpoint, name: tmp_path / f"{name}.onnx")
+    assert run("export", "weights.safetensors", "fast-edge") == (0, f"{tmp_path / 'fast-edge.onnx'}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent", "extra"),
+    [
+        (["train", "edge", "--recipe", "x.toml"], "redecode.training.loop", "train"),
+        (["export", "x", "fast-edge"], "redecode.training.export", "train"),
+        (["bench"], "redecode.evaluation.benchmark", "eval"),
+    ],
+)
+def test_a_missing_extra_is_named(run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], absent: str, extra: str) -> None:
+    class Absent:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == absent:
+                raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    package, _, attribute = absent.rpartition(".")
+    monkeypatch.delitem(sys.modules, absent, raising=False)
+    if package in sys.modules:
+        monkeypatch.delattr(sys.modules[package], attribute, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
+    assert run(*arguments) == (2, "", f"redecode: torch is not installed; this command needs: pip install 'redecode[{extra}]'\n")
+
+
+def test_bench(run, stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import redecode.evaluation  # noqa: F401 - the parent of the modules that are replaced
+
+    monkeypatch.setattr(development, "make_decoder", lambda *_, **__: stub)
+
+    monkeypatch.chdir(tmp_path)
+    Path("README.md").write_text("begin")
+    for name in ("LIVE1", "BSDS500_val"):
+        Path("eval", name).mkdir(parents=True)
+    seen = []
+
+    def measure(decoder: object, folder: Path, name: str, quality: int, protocol: str, limit: int | None, progress) -> str:
+        progress(0, 2)
+        seen.append((folder, name, quality, protocol, limit))
+        return name
+
+    module(monkeypatch, "redecode.evaluation.benchmark", run=measure, write=lambda result, folder: folder / f"{result}.json")
+    module(monkeypatch, "redecode.evaluation.report", BEGIN="begin", render=" and ".join, update_readme=lambda readme, results: True)
+    monkeypatch.setenv("REDECODE_DATA", str(tmp_path))
+    code, out, err = run("bench", "--qf", 20, "--protocol", "colour", "--limit", 3)
+    assert (code, out) == (0, "LIVE1 and BSDS500_val\n")
+    assert "updated README.md" in err
+    assert seen == [(tmp_path / "eval" / name, name, 20, "colour", 3) for name in ("LIVE1", "BSDS500_val")]
+    monkeypatch.setenv("REDECODE_DATA", "nowhere")
+    assert run("bench") == (2, "", "redecode: eval/LIVE1 is not in nowhere; set REDECODE_DATA to the data folder\n")
+
+
+def test_a_bar_for_several_files_goes_to_the_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with cli._progress(2) as advance:
+        print("a result")
+        advance(1)
+    printed = capsys.readouterr()
+    assert printed.out == "a result\n"
+    assert "restoring" in printed.err
+    with cli._progress(1) as advance:
+        advance(1)
+    assert capsys.readouterr() == ("", "")
+
+
+@posix
+@pytest.mark.usefixtures("networks")
+def test_standard_streams(photo: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "redecode", "-", "--format", "webp", "--threads", "1"],
+        input=photo.read_bytes(),
+        capture_output=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert command(photo, "-o", tmp_path / "x.webp", "--threads", "1").returncode == 0
+    assert done.stdout == (tmp_path / "x.webp").read_bytes()
+
+
+# From here on the real command, as a process of its own.
+
+
+def command(*arguments: object, **options: object) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "redecode", *map(str, arguments)], capture_output=True, timeout=120, **options)
+
+
+def test_version() -> None:
+    done = command("--version")
+    assert (done.returncode, done.stdout.decode().split()) == (0, ["redecode", redecode.__version__])
+
+
+def test_help_names_options_and_commands() -> None:
+    done = command("--help", env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"})
+    text = done.stdout.decode()
+    assert done.returncode == 0
+    options = ("output", "texture", "preset", "layer", "no-projection", "format", "strip", "json", "threads", "overwrite", "version")
+    for word in (*(f"--{name}" for name in options), *cli.COMMANDS):
+        assert word in text
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in cli.COMMANDS)])
+def test_nothing_heavy_is_loaded_for_help(arguments: list[str]) -> None:
+    code = """
+import sys
+from redecode.cli import main as cli
+from redecode.cli import development
+sys.argv = ["redecode", *sys.argv[1:]]
+try:
+    cli.main()
+finally:
+    heavy = {"numpy", "PIL", "onnxruntime", "jpeglib", "torch", "lightning_fabric", "matplotlib"} & set(sys.modules)
+    sys.stderr.write(" ".join(sorted(heavy)))
+"""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stderr == b""
+
+
+def test_bad_input_end_to_end(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"nothing")
+    done = command("bad.jpg", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode().splitlines() == [f"redecode: bad.jpg: {NO_PICTURE}"]
+
+
+@posix
+def test_names_that_are_no_text_are_printed(tmp_path: Path) -> None:
+    if sys.platform == "darwin":
+        pytest.skip("this file system takes text only")
+    done = subprocess.run([sys.executable, "-m", "redecode", b"na\xefve\xff.jpg"], capture_output=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 2
+    assert b"no such file" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def networks() -> None:
+    try:
+        for name in weights.PRESETS["fast"].values():
+            weights.load(name, "int8")
+    except DependencyError as error:
+        pytest.skip(f"no weights: {error}")
+
+
+@pytest.mark.usefixtures("networks")
+def test_restores_end_to_end(photo: Path) -> None:
+    done = command(photo, "--threads", 1)
+    target = photo.with_name("photo.redecoded.png")
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, f"{target}\n", b"")
+    assert opened(target).shape == (120, 168, 3)
+    assert not np.array_equal(opened(target), opened(photo))
+    again = command(photo, "--threads", 1)
+    assert again.returncode == 2
+    assert b"--overwrite" in again.stderr
+    mask = photo.with_name("mask.png")
+    assert command(photo, "--threads", 1, "--layer", "mask", "-o", mask).returncode == 0
+    assert set(np.unique(opened(mask))) == {0, 255}
+
+
+@posix
+@pytest.mark.usefixtures("networks")
+def test_names_that_are_no_text_end_to_end(photo: Path) -> None:
+    if sys.platform == "darwin":
+        pytest.skip("this file system takes text only")
+    name = os.path.join(os.fsencode(photo.parent), b"na\xefve\xff")
+    os.rename(photo, name + b".jpg")
+    done = subprocess.run([sys.executable, "-m", "redecode", name + b".jpg", "--threads", "1"], capture_output=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, name + b".redecoded.png\n")
+
+
+@posix
+@pytest.mark.usefixtures("networks")
+def test_a_closed_pipe_does_not_stop_the_work(photo: Path) -> None:
+    second = photo.with_name("second.jpg")
+    second.write_bytes(photo.read_bytes())
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = [sys.executable, "-m", "redecode", str(photo), str(second), "--threads", "1"]
+    done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, timeout=120)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert second.with_name("second.redecoded.png").is_file()
+
+
+@posix
+@pytest.mark.usefixtures("networks")
+def test_a_kill_leaves_no_half_result(photo: Path, photograph: np.ndarray) -> None:
+    large = np.tile(photograph, (12, 12, 1))
+    photo.write_bytes(jpeg.compress(large, 30))
+    process = subprocess.Popen([sys.executable, "-m", "redecode", str(photo), "--threads", "1"])
+    time.sleep(1.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    results = [path for path in photo.parent.iterdir() if path.suffix == ".png"]
+    for path in results:  # The machine may have been fast: then the result is whole.
+        assert opened(path).shape == large.shape

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from redecode import files
+from redecode.cli import plan
+from redecode.cli.plan import Job
+from redecode.errors import OutputExistsError, TooLargeError, UsageError
+
+DATA = bytes(range(256))
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX file names, links and permissions")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("photos/b.JPG", "photos/a.jpeg", "photos/sub/deep/c.jfif", "photos/sub/a.jpe", "photos/notes.txt", "photos/p.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    return tmp_path
+
+
+def targets(jobs: list[Job], root: Path) -> list[str]:
+    return [job.target.relative_to(root).as_posix() for job in jobs]
+
+
+def test_beside_the_input(tmp_path: Path) -> None:
+    jobs, failures = plan.plan([tmp_path / "my.photo.jpg"], None)
+    assert targets(jobs, tmp_path) == ["my.photo.redecoded.png"]
+    assert failures == []
+
+
+def test_folder_beside(tree: Path) -> None:
+    jobs, _ = plan.plan([tree / "photos"], None)
+    assert targets(jobs, tree / "photos") == ["a.redecoded.png", "b.redecoded.png", "sub/a.redecoded.png", "sub/deep/c.redecoded.png"]
+
+
+def test_folder_into_folder_keeps_subfolders(tree: Path) -> None:
+    jobs, _ = plan.plan([tree / "photos"], tree / "out")
+    assert targets(jobs, tree / "out") == ["a.png", "b.png", "sub/a.png", "sub/deep/c.png"]
+
+
+def test_output_file_or_folder(tmp_path: Path) -> None:
+    source = tmp_path / "a.jpg"
+    for name in ("x.png", "x.webp", "x.tif", "x.TIFF", "x.jpg"):
+        assert plan.plan([source], tmp_path / name)[0] == [Job(source, tmp_path / name)]
+    assert plan.plan([source], tmp_path)[0] == [Job(source, tmp_path / "a.png")]
+    assert plan.plan([source], tmp_path / "new", into_folder=True)[0] == [Job(source, tmp_path / "new" / "a.png")]
+    (tmp_path / "folder.png").mkdir()
+    assert plan.plan([source], tmp_path / "folder.png")[0] == [Job(source, tmp_path / "folder.png" / "a.png")]
+
+
+@pytest.mark.parametrize("name", ["x.bmp", "x", "x.jpeg2000", ".png.gz"])
+def test_unknown_output_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="folder"):
+        plan.plan([tmp_path / "a.jpg"], tmp_path / name)
+
+
+def test_several_into_one_file_is_refused(tree: Path) -> None:
+    with pytest.raises(UsageError, match="folder"):
+        plan.plan([tree / "a.jpg", tree / "b.jpg"], tree / "x.png")
+    with pytest.raises(UsageError, match="folder"):
+        plan.plan([tree / "photos"], tree / "x.png")
+
+
+def test_two_results_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="both"):
+        plan.plan([tmp_path / "one" / "a.jpg", tmp_path / "two" / "a.jpg"], tmp_path / "out")
+    with pytest.raises(UsageError, match="both"):
+        plan.plan([tmp_path / "a.jpg", tmp_path / "a.jpeg"], None)
+
+
+def test_the_same_input_twice_is_one_job(tmp_path: Path) -> None:
+    assert len(plan.plan([tmp_path / "a.jpg", tmp_path / "a.jpg"], None)[0]) == 1
+
+
+@posix
+def test_a_result_never_replaces_an_input(tmp_path: Path) -> None:
+    photo = tmp_path / "a.png"  # A JPEG under a wrong name.
+    photo.write_bytes(b"")
+    (tmp_path / "link.png").symlink_to(photo)
+    os.link(photo, tmp_path / "hard.png")
+    for output in (photo, tmp_path, tmp_path / "link.png", tmp_path / "hard.png"):
+        with pytest.raises(UsageError, match="source"):
+            plan.plan([photo], output)
+
+
+@posix
+def test_links_to_folders_are_not_followed(tree: Path) -> None:
+    (tree / "photos" / "loop").symlink_to(tree / "photos")
+    assert len(plan.plan([tree / "photos"], None)[0]) == 4
+
+
+def test_a_folder_without_jpegs(tmp_path: Path) -> None:
+    jobs, failures = plan.plan([tmp_path], None)
+    assert jobs == []
+    assert [failure.source for failure in failures] == [tmp_path]
+
+
+@posix
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read everything")
+def test_a_closed_folder_is_a_failure_of_its_own(tree: Path) -> None:
+    (tree / "photos" / "sub").chmod(0)
+    jobs, failures = plan.plan([tree / "photos"], None)
+    (tree / "photos" / "sub").chmod(0o700)
+    assert len(jobs) == 2
+    assert [(f.source.name, f.reason) for f in failures] == [("sub", "permission denied")]
+
+
+def test_save_makes_folders_and_leaves_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "deep" / "x.png"
+    files.save(DATA, target, overwrite=False)
+    assert target.read_bytes() == DATA
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_too_large_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_BYTES", 100)
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff" + bytes(200))
+    with pytest.raises(TooLargeError):
+        files.read(tmp_path / "a.jpg")
+
+
+@posix
+def test_pipes_in_folders_are_left_alone(tree: Path) -> None:
+    os.mkfifo(tree / "photos" / "pipe.jpg")
+    (tree / "photos" / "nowhere.jpg").symlink_to(tree / "missing")
+    jobs, _ = plan.plan([tree / "photos"], None)
+    names = [job.source.name for job in jobs]
+    assert "pipe.jpg" not in names
+    assert "nowhere.jpg" in names  # To be reported as missing.
+
+
+def test_standard_streams() -> None:
+    assert plan.plan([files.STANDARD], None)[0] == [Job(files.STANDARD, files.STANDARD)]
+    assert plan.plan([Path("a.jpg")], files.STANDARD)[0] == [Job(Path("a.jpg"), files.STANDARD)]
+    assert plan.plan([files.STANDARD], Path("x.webp"))[0] == [Job(files.STANDARD, Path("x.webp"))]
+    with pytest.raises(UsageError, match="several"):
+        plan.plan([Path("a.jpg"), Path("b.jpg")], files.STANDARD)
+
+
+def test_the_suffix_of_results(tree: Path) -> None:
+    jobs, _ = plan.plan([tree / "photos"], tree / "out", suffix=".webp")
+    assert targets(jobs, tree / "out") == ["a.webp", "b.webp", "sub/a.webp", "sub/deep/c.webp"]
+
+
+@posix
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        files.save(DATA, tmp_path / "x.png", overwrite=False)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "x.png").stat().st_mode & 0o777 == 0o640
+
+
+def test_existing_targets(tmp_path: Path) -> None:
+    target = tmp_path / "x.png"
+    target.write_bytes(b"precious")
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        files.refuse_existing(target)
+    # It may also come into being between that look and the end of the work.
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        files.save(DATA, target, overwrite=False)
+    assert target.read_bytes() == b"precious"
+    files.save(DATA, target, overwrite=True)
+    assert target.read_bytes() == DATA
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    files.save(DATA, tmp_path / "x.png", overwrite=False)
+    with pytest.raises(OutputExistsError):
+        files.save(DATA, tmp_path / "x.png", overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_nothing_is_left_of_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    seen = []
+
+    def fail(_: int) -> None:
+        seen.extend(path.name for path in tmp_path.iterdir())
+        raise error
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(type(error)):
+        files.save(DATA, tmp_path / "x.png", overwrite=False)
+    assert len(seen) == 1
+    assert seen[0].startswith(".")
+    assert seen[0].endswith(".part")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_read_does_not_swallow_what_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "film.mkv").write_bytes(b"matroska" * 1000)
+    assert len(files.read(tmp_path / "film.mkv")) == 12
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff" + bytes(10_000))
+    assert len(files.read(tmp_path / "a.jpg")) == 10_003
+
+
+def test_reasons() -> None:
+    assert files.reason(OutputExistsError("is there")) == "is there"
+    assert files.reason(FileNotFoundError(2, "No such file", "x"), Path("x")) == "no such file"
+    assert files.reason(FileNotFoundError(2, "No such file", "y"), Path("x")) == "no such file: y"
+    assert "memory" in files.reason(MemoryError())
+    assert files.reason(RuntimeError("two\nlines")) == "RuntimeError: two lines"
+
+
+if sys.platform == "linux":
+
+    def test_names_that_are_no_text(tmp_path: Path) -> None:
+        name = os.fsdecode(b"na\xefve\xff.jpg")
+        (tmp_path / name).write_bytes(b"")
+        jobs, _ = plan.plan([tmp_path], None)
+        files.save(DATA, jobs[0].target, overwrite=False)
+        assert b"na\xefve\xff.redecoded.png" in os.listdir(os.fsencode(tmp_path))
