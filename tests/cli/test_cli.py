@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -353,9 +354,19 @@ def module(monkeypatch: pytest.MonkeyPatch, name: str, **content: object) -> Non
 
 def test_train(run, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    module(monkeypatch, "redecode.training.loop", train=lambda *a: (a[5](0.5, "half"), calls.append((*a[:5], *a[6:]))))
-    assert run("train", "edge", "--recipe", "recipes/symmetric-edge.toml", "--max-time", 3, "--resume", "--devices", 2, "--float32")[0] == 0
-    assert calls == [("edge", Path("recipes/symmetric-edge.toml"), Path("runs/symmetric-edge"), 3.0, True, 2, 1, True)]
+
+    def train(*args: object, report: Callable[[float, str], None], **options: object) -> None:
+        report(0.5, "half")
+        calls.append((*args, options))
+
+    module(monkeypatch, "redecode.training.loop", train=train)
+    recipe, checkpoint = Path("recipes/fast-edge.toml"), Path("old/checkpoint.safetensors")
+    many = {"devices": 2, "nodes": 1, "float32": True}
+    assert run("train", "edge", "--recipe", recipe, "--max-time", 3, "--resume", checkpoint, "--devices", 2, "--float32")[0] == 0
+    assert calls.pop() == ("edge", recipe, Path("runs/fast-edge"), {"max_minutes": 3.0, "resume": checkpoint, "decay": None, **many})
+    assert run("train", "edge", "--recipe", recipe, "--decay", checkpoint)[0] == 0
+    many = {"devices": 1, "nodes": 1, "float32": False}
+    assert calls == [("edge", recipe, Path("runs/fast-edge-decay"), {"max_minutes": None, "resume": None, "decay": checkpoint, **many})]
     assert run("train", "sky", "--recipe", "x.toml")[0] == 2
 
 

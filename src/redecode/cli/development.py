@@ -34,7 +34,7 @@ class Protocol(str, Enum):
 
 def train(
     network: Annotated[Network, typer.Argument(help="Which network.")],
-    recipe: Annotated[Path, typer.Option(help="The TOML file that describes the training, such as recipes/symmetric-edge.toml.")],
+    recipe: Annotated[Path, typer.Option(help="The TOML file that describes the training, such as recipes/fast-edge.toml.")],
     max_time: Annotated[float | None, typer.Option(metavar="MINUTES", min=0, help="Stop after so many minutes in all.")] = None,
     output: Annotated[Path | None, typer.Option(show_default="runs/<recipe>", help="Folder for checkpoints, weights and curve.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="CHECKPOINT", help="Go on from this checkpoint.")] = None,
@@ -51,7 +51,18 @@ def train(
 
         with _training_progress() as report:
             folder = output or Path("runs", f"{recipe.stem}-decay" if decay else recipe.stem)
-            loop.train(network.value, recipe, folder, max_time, resume, decay, report, devices, nodes, float32)
+            loop.train(
+                network.value,
+                recipe,
+                folder,
+                max_minutes=max_time,
+                resume=resume,
+                decay=decay,
+                report=report,
+                devices=devices,
+                nodes=nodes,
+                float32=float32,
+            )
 
 
 def export(
