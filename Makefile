@@ -6,22 +6,36 @@ BIN := $(VENV)/bin
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-demo: $(VENV)/.core ## Install, restore the bundled example, and say where the result is
+demo: $(VENV)/.core ## Install, restore the bundled example, and print where the result is
 	$(BIN)/redecode examples/parrots-q10.jpg --output demo.png --overwrite
 	@echo "Compare examples/parrots-q10.jpg with $(CURDIR)/demo.png"
 
-test: $(VENV)/.dev ## Run the whole test suite, the linters and the type checker
+lint: $(VENV)/.dev ## Check format, lint, types and who imports whom
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint ## lint, and the unit tests: under a minute, for every commit
+	$(BIN)/pytest -m "not slow and not browser and not cluster"
+
+test: lint ## lint, and every test
 	$(BIN)/pytest
 
-bench: $(VENV)/.dev ## Measure the paper's Tables 1 and 2 on LIVE1 and BSDS500 val (needs REDECODE_DATA) and draw the README's table
+format: $(VENV)/.dev ## Format the code and sort its imports
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --select I --fix .
+
+bench: $(VENV)/.dev ## Measure quality on LIVE1 and BSDS500 val at QF 10 (needs REDECODE_DATA), and draw the tables
 	$(BIN)/redecode bench --qf 10 --protocol gray
 	$(BIN)/redecode bench --qf 10 --protocol colour
+	$(BIN)/python bench/tables.py
 
-clean: ## Remove the virtual environment and what demo made
-	rm -rf $(VENV) demo.png
+docs: $(VENV)/.docs ## Build the documentation with its API reference into site/
+	$(BIN)/mkdocs build --strict
+
+clean: ## Remove the virtual environment, the built documentation and the result of demo
+	rm -rf $(VENV) site demo.png
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -34,4 +48,8 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.core
 
-.PHONY: help demo test bench clean
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@ $(VENV)/.core
+
+.PHONY: help demo lint check test format bench docs clean

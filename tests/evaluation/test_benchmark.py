@@ -148,6 +148,9 @@ def test_what_cannot_be_measured_is_said(originals: Path, tmp_path: Path, monkey
     assert data_path("originals") == originals
     with pytest.raises(DependencyError, match=r"eval/LIVE1.*REDECODE_DATA"):
         data_path("eval", "LIVE1")
+    monkeypatch.delenv("REDECODE_DATA")
+    with pytest.raises(DependencyError, match=r"eval/LIVE1 is needed: set REDECODE_DATA"):
+        data_path("eval", "LIVE1")
 
 
 def mean_figures(originals: list[NDArray[np.uint8]], protocol: benchmark.Protocol) -> dict[str, float]:

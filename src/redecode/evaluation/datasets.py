@@ -1,4 +1,4 @@
-"""Where data sets and published weights lie: outside the project, in one folder."""
+"""Where data sets and published weights lie: in one folder outside the project, named by REDECODE_DATA."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ from pathlib import Path
 
 from ..errors import DependencyError
 
-_DEFAULT = Path("..", "shared", "data")
-
 
 def data_path(*parts: str) -> Path:
-    """A file or folder under $REDECODE_DATA, else under ../shared/data.
+    """A file or folder below the data folder.
 
     Args:
-        parts: path below the data folder, for example "eval", "LIVE1".
+        parts: path below the folder that the environment variable REDECODE_DATA names, for example "eval", "LIVE1".
+
+    Returns:
+        The path, which exists.
 
     Raises:
-        DependencyError: it is not there.
+        DependencyError: REDECODE_DATA is not set, or the path is not there.
     """
-    folder = Path(os.environ.get("REDECODE_DATA") or _DEFAULT)
-    path = folder.joinpath(*parts)
+    wanted = "/".join(parts)
+    folder = os.environ.get("REDECODE_DATA")
+    if not folder:
+        raise DependencyError(f"{wanted} is needed: set REDECODE_DATA to the data folder that holds it")
+    path = Path(folder, *parts)
     if not path.exists():
-        raise DependencyError(f"{'/'.join(parts)} is not in {folder}; set REDECODE_DATA to the data folder")
+        raise DependencyError(f"{wanted} is not in {folder}; set REDECODE_DATA to the data folder")
     return path
