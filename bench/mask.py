@@ -17,11 +17,12 @@ from scipy.ndimage import uniform_filter
 
 from redecode import __version__, weights
 from redecode.codec import jpeg
-from redecode.decoder import Decoder, to_pixels
+from redecode.decoder import Decoder
 from redecode.evaluation import lpips, metrics
 from redecode.evaluation.datasets import data_path
 from redecode.restoration.fusion import fuse
 from redecode.restoration.mask import PAPER_THRESHOLD, THRESHOLD, WINDOW, orientation_diversity, region_mask
+from redecode.restoration.render import to_pixels
 from redecode.training.data import list_images, load
 
 ROOT = Path(__file__).parent.parent

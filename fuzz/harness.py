@@ -22,7 +22,7 @@ from redecode import Decoder
 from redecode.codec import jpeg
 from redecode.codec.encode import Encoding
 from redecode.codec.formats import FORMATS
-from redecode.decoder import Picture
+from redecode.codec.picture import Picture
 from redecode.errors import RedecodeError
 from redecode.recode import LAYERS, Options, restore
 

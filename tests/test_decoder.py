@@ -13,10 +13,12 @@ from PIL import Image
 import redecode
 from redecode import decoder, weights
 from redecode.codec import colour, jpeg
+from redecode.codec.picture import Picture, read
 from redecode.codec.quality import standard_tables
 from redecode.codec.raster import RasterImage
 from redecode.codec.trace import Trace
 from redecode.decoder import Decoder
+from redecode.restoration import render
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,7 @@ def test_tiled_equals_whole(photograph: np.ndarray, monkeypatch: pytest.MonkeyPa
     large = np.tile(photograph, (4, 4, 1))[:397, :521]
     if kind == "raster":
         degraded = colour.to_uint8(colour.to_rgb(jpeg.read(jpeg.compress(large, 10)).planes()))[5:, 3:]
-        picture: decoder.Picture = RasterImage(degraded, Trace((3, 5), standard_tables(10), 10, 1.0))
+        picture: Picture = RasterImage(degraded, Trace((3, 5), standard_tables(10), 10, 1.0))
     else:
         data = jpeg.compress(large[..., 0], 10) if kind == "gray" else jpeg.compress(large, 10, kind)
         picture = jpeg.read(data)
@@ -126,7 +128,7 @@ def test_texture_is_left_out_where_the_mask_is_empty(photograph: np.ndarray, mon
     seen = []
 
     class Counting(Decoder):
-        def texture_layer(self, picture: decoder.Picture, base: np.ndarray) -> np.ndarray:
+        def texture_layer(self, picture: Picture, base: np.ndarray) -> np.ndarray:
             seen.append(picture)
             return super().texture_layer(picture, base)
 
@@ -189,8 +191,8 @@ def test_the_engine_imports_no_torch() -> None:
 def test_colour_models(restorer: Decoder, photograph: np.ndarray, model: str) -> None:
     """Whatever the file's colour model, the plain decode is Pillow's, the result is near it and true to the file."""
     data = encoded(photograph, model)
-    picture = decoder.read(data)
-    plain = decoder.to_pixels(np.clip(picture.planes(), 0, 255), picture, project=False)
+    picture = read(data)
+    plain = render.to_pixels(np.clip(picture.planes(), 0, 255), picture, project=False)
     with Image.open(io.BytesIO(data)) as image:
         assert image.mode == ("RGB" if model == "RGB" else "CMYK")
         assert np.abs(plain.astype(int) - np.asarray(image)).max() <= 2
@@ -215,7 +217,7 @@ def encoded(photograph: np.ndarray, model: str) -> bytes:
 
 def test_sixteen_bits_agree_with_eight(restorer: Decoder, photograph: np.ndarray) -> None:
     result = restorer.decode(jpeg.compress(photograph, 20), layers=True)
-    deep = decoder.to_deep_pixels(result.fused_planes, result.picture, project=True)
+    deep = render.to_deep_pixels(result.fused_planes, result.picture, project=True)
     assert deep.dtype == np.uint16
     difference = np.abs(deep / 257 - result.image)
     # Blocks that rounding drives out of their cells are repaired in 8 bits only.

@@ -36,15 +36,20 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .decoder import Decoded, Decoder, Source
+    from .decoder import Decoder, Source
+    from .result import Decoded
 
 
 def __getattr__(name: str) -> Any:
     # The engine's libraries take longer to import than a command line takes to print its help: they come on first use.
-    if name in ("Decoded", "Decoder"):
-        from . import decoder
+    if name == "Decoded":
+        from .result import Decoded
 
-        return getattr(decoder, name)
+        return Decoded
+    if name == "Decoder":
+        from .decoder import Decoder
+
+        return Decoder
     if name == "__version__":
         from importlib.metadata import version
 

@@ -6,11 +6,11 @@ from dataclasses import fields
 from typing import Any
 
 from .codec.jpeg import MAX_PIXELS, JpegImage, Metadata
+from .codec.picture import read
 from .codec.quality import nearest_quality
 from .codec.raster import RasterImage
 from .codec.recompression import FirstGeneration, first_generation
 from .codec.trace import Trace
-from .decoder import Picture, read
 
 
 def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
     return describe(picture, first_generation(picture) if isinstance(picture, JpegImage) else None)
 
 
-def describe(picture: Picture, earlier: FirstGeneration | None) -> dict[str, Any]:
+def describe(picture: JpegImage | RasterImage, earlier: FirstGeneration | None) -> dict[str, Any]:
     """As :func:`inspect`, of a picture that was read as it is, and what it was before it was compressed again."""
     return _of_jpeg(picture, earlier) if isinstance(picture, JpegImage) else _of_raster(picture)
 

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .codec.encode import Encoding, encode, encode_like, upright
-from .codec.jpeg import MAX_PIXELS, JpegImage, Metadata
+from .codec.jpeg import MAX_PIXELS, Metadata
 from .errors import UnsupportedError
 from .restoration.mask import THRESHOLD
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .decoder import Decoded, Decoder
+    from .decoder import Decoder
     from .restoration.tiling import Progress
+    from .result import Decoded
 
 LAYERS = ("fused", "base", "texture", "mask")
 
@@ -70,20 +71,7 @@ class Restored:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the file, one sentence each."""
-        picture = self.decoded.picture
-        notes = []
-        if not self.decoded.changed:
-            notes.append("it shows no trace of JPEG compression and was left unchanged; --force-quality restores it all the same")
-        if isinstance(picture, JpegImage) and picture.damaged:
-            notes.append("parts of the picture data are missing or corrupt; what is there was restored")
-        if isinstance(picture, JpegImage) and picture.resaved:
-            notes.append(
-                f"it was compressed twice, at quality {quality_of(self.decoded)} and {picture.resaved}, "
-                "and restored from the first; --as-is ignores that"
-            )
-        if isinstance(picture, JpegImage) and picture.trailing:
-            notes.append(f"{picture.trailing} bytes after the picture (a second picture, a video) were left out")
-        return tuple(notes)
+        return self.decoded.picture.notes
 
     def report(self) -> dict[str, Any]:
         """What scripts want to know, ready for JSON.
@@ -96,22 +84,12 @@ class Restored:
             "status": "restored" if self.decoded.changed else "unchanged",
             "width": picture.width,
             "height": picture.height,
-            "quality": quality_of(self.decoded),
+            "quality": picture.quality,
             "consistency": self.decoded.consistency,
             "projection_psnr": self.decoded.projection_psnr,
             "seconds": round(self.seconds, 3),
             "notes": list(self.notes),
         }
-
-
-def quality_of(decoded: Decoded) -> int | None:
-    """The nearest libjpeg quality factor of a picture's luma table; None where nothing is known of it."""
-    from .codec.quality import nearest_quality
-
-    picture = decoded.picture
-    if isinstance(picture, JpegImage):
-        return nearest_quality(picture.components[0].table)[0]
-    return picture.trace.quality if picture.trace else None
 
 
 def restore(decoder: Decoder, data: bytes, options: Options, progress: Progress | None = None) -> Restored:
@@ -126,7 +104,7 @@ def restore(decoder: Decoder, data: bytes, options: Options, progress: Progress 
     Raises:
         RedecodeError: the file cannot be restored, or not written as asked; the message says why.
     """
-    from .decoder import read
+    from .codec.picture import read
 
     began = time.monotonic()
     picture = read(data, options.max_pixels, options.force_quality, options.as_is)
@@ -145,7 +123,7 @@ def encode_result(decoded: Decoded, options: Options) -> bytes:
     """
     picture = decoded.picture
     metadata = Metadata(icc_profile=picture.metadata.icc_profile) if options.strip else picture.metadata
-    alpha = None if isinstance(picture, JpegImage) else picture.alpha
+    alpha = picture.alpha
     pixels = _pixels(decoded, options)
     if options.layer == "mask":
         # A mask has no colours and no transparency.
@@ -157,11 +135,11 @@ def encode_result(decoded: Decoded, options: Options) -> bytes:
         pixels, turned = upright(pixels, picture.metadata)
         metadata = metadata if options.strip else replace(turned, icc_profile=metadata.icc_profile)
     if options.same_size:
-        if not isinstance(picture, JpegImage) or options.encoding.format != "jpeg":
+        if picture.cells is None or options.encoding.format != "jpeg":
             raise UnsupportedError("only a picture that came as a JPEG, and goes as one, can have the file's own tables")
         if options.layer == "mask" or options.depth != 8 or options.auto_orient:
             raise UnsupportedError("the file's own tables fit neither a mask, nor 16 bits, nor a turned picture")
-        return encode_like(pixels, picture, metadata)
+        return encode_like(pixels, picture.cells, metadata)
     return encode(pixels, metadata, options.encoding, alpha)
 
 
@@ -171,7 +149,7 @@ def _pixels(decoded: Decoded, options: Options) -> NDArray[Any]:
     if not decoded.changed:
         return decoded.image if options.depth == 8 else decoded.image.astype("uint16") * 257
     if options.depth == 16:
-        from .decoder import to_deep_pixels
+        from .restoration.render import to_deep_pixels
 
         planes = {"base": decoded.base_planes, "texture": decoded.texture_planes}.get(options.layer)
         return to_deep_pixels(decoded.fused_planes if planes is None else planes, decoded.picture, decoded.projected)

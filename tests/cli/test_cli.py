@@ -44,7 +44,7 @@ class Stub:
         threshold: int = 3,
     ) -> object:
         from redecode.codec.colour import to_planes, to_rgb, to_uint8
-        from redecode.decoder import Decoded
+        from redecode.result import Decoded
 
         self.calls.append((texture, project))
         if isinstance(image, RasterImage):

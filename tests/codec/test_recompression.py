@@ -8,8 +8,8 @@ from PIL import Image
 
 from conftest import EXAMPLES
 from redecode.codec import jpeg
+from redecode.codec.picture import read
 from redecode.codec.recompression import first_generation
-from redecode.decoder import read
 
 
 @pytest.fixture(scope="module")

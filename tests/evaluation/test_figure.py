@@ -8,8 +8,8 @@ from PIL import Image
 
 from redecode.codec import jpeg
 from redecode.codec.colour import to_planes
-from redecode.decoder import Decoded
 from redecode.evaluation import figure
+from redecode.result import Decoded
 
 
 class Stub:

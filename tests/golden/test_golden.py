@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redecode.decoder import Decoded, Decoder
+from redecode.decoder import Decoder
+from redecode.result import Decoded
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parent.parent / "examples" / "parrots-q10.jpg"

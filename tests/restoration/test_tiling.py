@@ -33,11 +33,11 @@ def test_what_is_kept_where_the_first_rows_are_missing() -> None:
 @given(st.integers(1, 800), st.integers(16, 400), st.integers(1, 4), st.sampled_from([8, 16, 24, 32]))
 def test_bands_share_out_a_tile(length: int, largest: int, count: int, unit: int) -> None:
     for tile in tiling.tiles((length, 50), largest, 20, (unit, 8)):
-        bands = tile.bands(count, unit)
-        assert len(bands) <= count
-        assert [i for band in bands for i in range(band.rows.keep_start, band.rows.keep_stop)] == list(
+        strips = tile.strips(count, unit)
+        assert len(strips) <= count
+        assert [i for strip in strips for i in range(strip.rows.keep_start, strip.rows.keep_stop)] == list(
             range(tile.rows.keep_start, tile.rows.keep_stop)
         )
-        for band in bands:
-            assert (band.rows.start, band.rows.stop, band.columns) == (tile.rows.start, tile.rows.stop, tile.columns)
-            assert band.rows.keep_start % unit == 0
+        for strip in strips:
+            assert (strip.rows.start, strip.rows.stop, strip.columns) == (tile.rows.start, tile.rows.stop, tile.columns)
+            assert strip.rows.keep_start % unit == 0

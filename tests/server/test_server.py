@@ -28,9 +28,12 @@ from PIL import Image
 from redecode.cli import serve
 from redecode.codec import jpeg
 from redecode.codec.encode import Encoding
-from redecode.decoder import Decoded, Decoder, Picture, read, to_pixels
+from redecode.codec.picture import Picture, read
+from redecode.decoder import Decoder
 from redecode.recode import Options, restore
 from redecode.restoration.projection import consistent_blocks
+from redecode.restoration.render import to_pixels
+from redecode.result import Decoded
 from redecode.server.app import create_app
 from redecode.server.service import Service, Settings
 

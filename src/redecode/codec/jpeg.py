@@ -28,6 +28,7 @@ from PIL import ExifTags, Image
 
 from ..errors import DependencyError, LimitError, TooLargeError, UnreadableError
 from . import dct, markers
+from .quality import nearest_quality
 
 MAX_PIXELS = 268_435_456
 # Blocks that the scans of a file may visit in all. The largest picture takes 100 million with the scans that encoders write. Without data
@@ -121,6 +122,45 @@ class JpegImage:
     def gray(self) -> bool:
         """Whether the file has luma only."""
         return len(self.components) == 1
+
+    @property
+    def channels(self) -> int:
+        """How many planes there are."""
+        return len(self.components)
+
+    @property
+    def alpha(self) -> None:
+        """A JPEG has no transparency."""
+        return None
+
+    @property
+    def compressed(self) -> bool:
+        """Whether there is something to restore: always."""
+        return True
+
+    @property
+    def quality(self) -> int:
+        """The nearest libjpeg quality factor of the luma table, 1 … 100."""
+        return nearest_quality(self.components[0].table)[0]
+
+    @property
+    def cells(self) -> JpegImage:
+        """The file whose quantization cells the result must lie in: this."""
+        return self
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the file, one sentence each."""
+        notes = []
+        if self.damaged:
+            notes.append("parts of the picture data are missing or corrupt; what is there was restored")
+        if self.resaved:
+            notes.append(
+                f"it was compressed twice, at quality {self.quality} and {self.resaved}, and restored from the first; --as-is ignores that"
+            )
+        if self.trailing:
+            notes.append(f"{self.trailing} bytes after the picture (a second picture, a video) were left out")
+        return tuple(notes)
 
     @property
     def subsampling(self) -> str:

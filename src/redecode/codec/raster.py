@@ -72,6 +72,42 @@ class RasterImage:
         return self.pixels.ndim == 2
 
     @property
+    def channels(self) -> int:
+        """How many planes there are."""
+        return 1 if self.gray else 3
+
+    @property
+    def colour_model(self) -> str:
+        """Of the planes: "gray" or "YCbCr"."""
+        return "gray" if self.gray else "YCbCr"
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the picture shows the trace of a JPEG compression."""
+        return self.trace is not None
+
+    @property
+    def quality(self) -> int | None:
+        """The nearest libjpeg quality factor of the estimated luma table, 1 … 100; None without a trace."""
+        return self.trace.quality if self.trace else None
+
+    @property
+    def cells(self) -> None:
+        """Without the file's own coefficients there are no quantization cells."""
+        return None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the file, one sentence each."""
+        if self.compressed:
+            return ()
+        return ("it shows no trace of JPEG compression and was left unchanged; --force-quality restores it all the same",)
+
+    def parts(self) -> tuple[RasterImage, ...]:
+        """The picture as gray and YCbCr pictures: itself."""
+        return (self,)
+
+    @property
     def origin(self) -> tuple[int, int]:
         """Rows and columns that are missing above and left of the picture to begin with a whole block."""
         if self.trace is None:

@@ -29,11 +29,12 @@ from PIL import Image
 from .. import weights
 from ..codec import colour, jpeg
 from ..codec.jpeg import JpegImage
-from ..decoder import Decoder, to_pixels
+from ..decoder import Decoder
 from ..errors import DependencyError
 from ..restoration.fusion import fuse
 from ..restoration.mask import orientation_diversity, region_mask
 from ..restoration.projection import consistent_blocks
+from ..restoration.render import to_pixels
 from . import lpips, metrics
 
 Pixels = NDArray[np.uint8]

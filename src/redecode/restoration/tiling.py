@@ -39,12 +39,12 @@ class Tile:
     rows: Span
     columns: Span
 
-    def bands(self, count: int, unit: int = 1) -> list[Tile]:
+    def strips(self, count: int, unit: int = 1) -> list[Tile]:
         """The tile as so many at most that read what it reads, and share out the rows that it keeps.
 
         Args:
             count: at most so many.
-            unit: the bands' rows fall on multiples of this, but for where the tile begins and ends.
+            unit: the strips' rows fall on multiples of this, but for where the tile begins and ends.
         """
         first, length = self.rows.keep_start, self.rows.keep_stop - self.rows.keep_start
         step = -(-length // (count * unit)) * unit

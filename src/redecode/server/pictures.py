@@ -18,10 +18,13 @@ from PIL import Image
 
 from ..codec.encode import Encoding, encode, upright
 from ..codec.jpeg import JpegImage, Metadata
+from ..codec.picture import Picture, read
 from ..codec.recompression import first_generation
-from ..decoder import Decoded, Decoder, Picture, read, to_pixels
+from ..decoder import Decoder
 from ..facts import describe
 from ..recode import Options, encode_result
+from ..restoration.render import to_pixels
+from ..result import Decoded
 from .jobs import Job
 from .schemas import RestoreChoices
 
@@ -177,7 +180,7 @@ def restore(picture: Open, decoder: Decoder, data: bytes, options: Options, job:
     if earlier is not None and not options.as_is:
         source = earlier.image
     job.check()
-    original = _upright(source.pixels if not isinstance(source, JpegImage) else to_pixels(source.planes(), source, project=False), source)
+    original = _upright(to_pixels(source.planes(), source, project=False), source)
     _write_layer(picture, "original", original, source)
     _write_thumbnail(picture)
     picture.grid, picture.size = _grid(source), (original.shape[1], original.shape[0])
@@ -237,7 +240,7 @@ def _write_layer(picture: Open, name: str, pixels: Pixels, source: Picture) -> N
         path.write_bytes(encode(pixels, Metadata(icc_profile=profile), Encoding("png")))  # Which turns inks into light.
         return
     image = Image.fromarray(pixels)
-    if not isinstance(source, JpegImage) and source.alpha is not None:
+    if source.alpha is not None:
         image.putalpha(Image.fromarray(_upright(source.alpha, source)))
     # Somebody is waiting, and the way is short: time matters more than size.
     image.save(path, icc_profile=profile, compress_level=1)
@@ -258,7 +261,7 @@ def _write_mask(picture: Open, mask: Pixels) -> None:
 
 def _grid(source: Picture) -> tuple[int, int]:
     """Where the block grid begins in the upright picture, (x, y)."""
-    top, left = (0, 0) if isinstance(source, JpegImage) or source.trace is None else source.trace.offset
+    top, left = (-missing % 8 for missing in source.origin)
     # How pictures are turned is seen on a small one.
     probe = _upright(np.array([[0, 1], [2, 3]], np.uint8), source)
     ((row, column),) = np.argwhere(probe == 0)

@@ -1,0 +1,111 @@
+"""What every picture offers, whatever file it came from; and the way from bytes to one.
+
+This is not in the package's `__init__`, so that the names of the formats can be had without NumPy: `redecode --help` needs them.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import jpeg, raster
+from .jpeg import MAX_PIXELS, JpegImage, Metadata
+from .recompression import first_generation
+
+Float32 = NDArray[np.float32]
+
+
+class Picture(Protocol):
+    """A picture that was read: its samples, and what its file tells of the compression.
+
+    Implemented by :class:`redecode.codec.jpeg.JpegImage` and :class:`redecode.codec.raster.RasterImage`.
+    """
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """EXIF, ICC profile and the like."""
+
+    @property
+    def alpha(self) -> NDArray[np.uint8] | None:
+        """uint8 [H, W], kept aside; None where the file has none."""
+
+    @property
+    def colour_model(self) -> str:
+        """Of the planes: "gray", "YCbCr", "RGB", "CMYK" or "YCCK"."""
+
+    @property
+    def channels(self) -> int:
+        """How many planes there are."""
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the picture is a JPEG or shows the trace of one; nothing is to be restored in another."""
+
+    @property
+    def quality(self) -> int | None:
+        """The nearest libjpeg quality factor of the luma table, 1 … 100; None where nothing is known of it."""
+
+    @property
+    def cells(self) -> JpegImage | None:
+        """The file whose quantization cells the result must lie in; None where there is none."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the file, one sentence each."""
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Rows and columns that are missing above and left of the picture to begin with a whole block."""
+
+    @property
+    def unit(self) -> tuple[int, int]:
+        """Rows and columns that :meth:`crop` begins with a multiple of, counted from `origin`."""
+
+    def crop(self, rows: tuple[int, int], columns: tuple[int, int]) -> Picture:
+        """A part of the picture, as a picture of its own.
+
+        Args:
+            rows: first, and one past the last, counted from `origin`; multiples of `unit`, or the picture's end.
+            columns: likewise.
+        """
+
+    def parts(self) -> tuple[Picture, ...]:
+        """The picture as gray and YCbCr pictures, which is what the networks know."""
+
+    def planes(self) -> Float32:
+        """The plain decode: float32 [channels, H, W], 0 … 255 but neither rounded nor clipped."""
+
+    def tables(self) -> NDArray[np.uint16]:
+        """Quantization steps of luma and chroma, uint16 [2, 8, 8]; of a picture that is `compressed`."""
+
+
+def read(
+    data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = None, as_is: bool = False
+) -> JpegImage | raster.RasterImage:
+    """Read a file: a JPEG, or a picture that may have been one.
+
+    Args:
+        data: the whole file.
+        max_pixels: refuse files whose header claims more.
+        force_quality: take a picture that is no JPEG for one of this quality factor.
+        as_is: take a JPEG as it is. Else the first generation of one that was compressed twice takes its place, where it shows: to restore
+            that gains about 1 dB more.
+
+    Raises:
+        RedecodeError: what :func:`redecode.codec.jpeg.read` and :func:`redecode.codec.raster.read` raise.
+    """
+    if not data or data[:2] == b"\xff\xd8":
+        image = jpeg.read(data, max_pixels)
+        earlier = None if as_is else first_generation(image)
+        return earlier.image if earlier else image
+    return raster.read(data, max_pixels, force_quality)

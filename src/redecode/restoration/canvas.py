@@ -1,0 +1,75 @@
+"""The tiles of a picture, put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codec.picture import Picture
+from .render import Rendered, figures
+from .tiling import Tile
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The kept part of a tile.
+
+    Attributes:
+        rendered: its pixels.
+        mask: bool [H, W].
+        base: L_B, float32 [components, H, W]; None where the layers were not asked for.
+        texture: L_T, likewise.
+    """
+
+    rendered: Rendered
+    mask: NDArray[np.bool_]
+    base: Float32 | None
+    texture: Float32 | None
+
+
+class Canvas:
+    """A whole picture, tile by tile."""
+
+    def __init__(self, picture: Picture) -> None:
+        self._picture = picture
+        self._arrays: list[NDArray[Any] | None] = [None] * 4
+        self._blocks = self._broken = self._correction = 0
+
+    def paste(self, tile: Tile, restored: Restored) -> None:
+        """Add a tile."""
+        top, left = self._picture.origin
+        size = self._picture.height, self._picture.width
+        rows = slice(max(0, tile.rows.keep_start - top), tile.rows.keep_stop - top)
+        columns = slice(max(0, tile.columns.keep_start - left), tile.columns.keep_stop - left)
+        parts = (restored.rendered.pixels, restored.mask, restored.base, restored.texture)
+        for index, part in enumerate(parts):
+            if part is None:
+                continue
+            # Layers are [components, H, W], the rest begins with H and W.
+            planar = index > 1
+            if self._arrays[index] is None:
+                self._arrays[index] = np.empty((len(part), *size) if planar else (*size, *part.shape[2:]), part.dtype)
+            whole = self._arrays[index]
+            assert whole is not None
+            whole[(slice(None), rows, columns) if planar else (rows, columns)] = part
+        self._blocks += restored.rendered.blocks
+        self._broken += restored.rendered.broken
+        self._correction += restored.rendered.correction
+
+    @property
+    def arrays(self) -> tuple[Any, Any, Any, Any]:
+        """Pixels, mask, and both layers or None."""
+        image, mask, base, texture = self._arrays
+        return image, mask, base, texture
+
+    @property
+    def figures(self) -> tuple[float | None, float | None]:
+        """Consistency and projection PSNR, as :class:`redecode.Decoded` has them."""
+        image = self._arrays[0]
+        assert image is not None
+        return figures(self._blocks, self._broken, self._correction, image.size)

@@ -1,0 +1,123 @@
+"""Planes of a restored picture → pixels, and how these relate to the file."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codec import colour
+from ..codec.picture import Picture
+from ..errors import UnsupportedError
+from . import projection
+
+Float32 = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Pixels, and how they relate to the file.
+
+    Attributes:
+        pixels: uint8, as :attr:`redecode.Decoded.image`.
+        blocks: luma blocks, of all components for RGB and CMYK; 0 without a file.
+        broken: those that do not encode to the file's coefficients.
+        correction: what the projection changed, sum of squares over all samples.
+    """
+
+    pixels: Pixels
+    blocks: int = 0
+    broken: int = 0
+    correction: int = 0
+
+
+def render(planes: Float32, picture: Picture, project: bool) -> Rendered:
+    """Planes to 8-bit pixels.
+
+    Args:
+        planes: float32 [components, H, W], 0 … 255.
+        picture: the file.
+        project: whether they are projected onto the file's quantization cells; a picture without a file has none.
+    """
+    pixels = []
+    blocks = broken = correction = 0
+    for part, layer in split(planes, picture):
+        cells = part.cells
+        free = colour.to_uint8(colour.to_rgb(layer))
+        if cells is None:
+            pixels.append(free)
+            continue
+        if project:
+            rendered, count = projection.render(layer, cells)
+            moved = np.subtract(rendered, free, dtype=np.int16).ravel()
+            correction += int(np.einsum("i,i", moved, moved, dtype=np.int64))
+        else:
+            rendered, count = free, int(np.count_nonzero(~projection.consistent_blocks(free, cells)))
+        pixels.append(rendered)
+        blocks += cells.components[0].coefficients[..., 0, 0].size
+        broken += count
+    whole = pixels[0] if len(pixels) == 1 else _inks(np.concatenate([p.reshape(*p.shape[:2], -1) for p in pixels], axis=2), picture)
+    return Rendered(whole, blocks, broken, correction)
+
+
+def to_pixels(planes: Float32, picture: Picture, project: bool) -> Pixels:
+    """As :func:`render`, the pixels alone.
+
+    Of the picture's own planes and without projection that is the plain decode.
+    """
+    return render(planes, picture, project).pixels
+
+
+def to_deep_pixels(planes: Float32, picture: Picture, project: bool) -> NDArray[np.uint16]:
+    """Like :func:`to_pixels`, but 16 bits for each channel, 0 … 65535, of gray and YCbCr pictures.
+
+    Raises:
+        UnsupportedError: another colour model.
+    """
+    if picture.colour_model not in ("gray", "YCbCr"):
+        raise UnsupportedError(f"16 bits are for gray and RGB pictures, not for {picture.colour_model}-coded files")
+    if project and picture.cells is not None:
+        planes = projection.project(planes, picture.cells)
+    deep: NDArray[np.uint16] = np.clip(np.rint(colour.to_rgb(planes) * np.float32(257)), 0, 65535).astype(np.uint16, order="C")
+    return deep
+
+
+def split(planes: Float32, picture: Picture) -> list[tuple[Picture, Float32]]:
+    """The gray and YCbCr parts of a picture (see :meth:`Picture.parts`), each with its planes."""
+    parts = picture.parts()
+    bounds = list(itertools.accumulate(part.channels for part in parts))[:-1]
+    return list(zip(parts, np.split(planes, bounds), strict=True))
+
+
+def by_part(planes: Float32, picture: Picture, change: Callable[[Picture, Float32], Float32]) -> Float32:
+    """Planes of a picture, each part's changed by itself."""
+    changed = [change(part, own) for part, own in split(planes, picture)]
+    return changed[0] if len(changed) == 1 else np.concatenate(changed)
+
+
+def luma(planes: Float32, picture: Picture) -> Float32:
+    """What the mask is made from: the luma, for RGB and (inverted) CMYK the usual weights of their channels; float32 [H, W]."""
+    if picture.colour_model in ("RGB", "CMYK"):
+        weighted: Float32 = np.tensordot(colour.RGB_TO_YCBCR[0], planes[:3], 1)
+        return weighted
+    first: Float32 = planes[0]
+    return first
+
+
+def figures(blocks: int, broken: int, correction: int, samples: int) -> tuple[float | None, float | None]:
+    """Consistency and projection PSNR, as :class:`redecode.Decoded` has them, of the sums over a picture's :class:`Rendered` parts."""
+    return (blocks - broken) / blocks if blocks else None, 10 * math.log10(255**2 * samples / correction) if correction else None
+
+
+def _inks(pixels: Pixels, picture: Picture) -> Pixels:
+    """Stored samples of a CMYK file to inks, or back: Adobe inverts them, in YCCK only the last."""
+    if picture.colour_model == "CMYK":
+        return 255 - pixels
+    if picture.colour_model == "YCCK":
+        return np.concatenate([pixels[..., :3], 255 - pixels[..., 3:]], axis=2)
+    return pixels
