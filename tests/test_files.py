@@ -222,3 +222,21 @@ if sys.platform == "linux":
         jobs, _ = plan.plan([tmp_path], None)
         files.save(DATA, jobs[0].target, overwrite=False)
         assert b"na\xefve\xff.redecoded.png" in os.listdir(os.fsencode(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "names, taken, expected",
+    [
+        (["a.jpg", "b/a.jpg", "c.JPG"], [], ["a.png", "b/a.png", "c.png"]),
+        (["a.jpeg", "a.jpg"], [], ["a.jpeg.png", "a.png"]),
+        (["a.jpeg", "a.jpg", "a.jfif"], [], ["a.jpeg.png", "a.png", "a.jfif.png"]),
+        (["a.jpe", "a.jpeg"], [], ["a.png", "a.jpeg.png"]),
+        (["a.jpg", "a.jpeg", "b.jpg"], ["a.png"], ["a.jpg.png", "a.jpeg.png", "b.png"]),
+        (["a.jpg", "a.jpeg", "a.jpeg.jpg"], [], ["a.png", "a.jpeg-2.png", "a.jpeg.png"]),
+        (["a.jpg", "a.jpg"], [], ["a.png", "a.png"]),
+    ],
+)
+def test_results_have_distinct_names(names: list[str], taken: list[str], expected: list[str]) -> None:
+    for order in (names, names[::-1]):
+        chosen = files.distinct_names(order, ".png", taken)
+        assert [chosen[name] for name in names] == expected

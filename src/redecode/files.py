@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,6 +58,34 @@ def _read(file: BinaryIO) -> bytes:
     if len(data) > MAX_BYTES:
         raise TooLargeError(f"the file is larger than {MAX_BYTES >> 20} MiB")
     return data
+
+
+def distinct_names(names: Iterable[str], suffix: str, taken: Collection[str] = ()) -> dict[str, str]:
+    """Names for the results of some files, no two alike.
+
+    The suffix is replaced: `a.jpg` becomes `a.png`. Where several files would share a result, the .jpg, or else the first in sorted
+    order, has that name; the others keep their own suffix before the new one.
+
+    Args:
+        names: paths of the files.
+        suffix: of the results, with its dot.
+        taken: paths that no result may have.
+
+    Returns:
+        The path of each result by that of its file.
+
+    Example:
+        >>> distinct_names(["a.jpeg", "a.jpg", "b.jpeg"], ".png")
+        {'a.jpg': 'a.png', 'a.jpeg': 'a.jpeg.png', 'b.jpeg': 'b.png'}
+    """
+    used = {os.path.normcase(path) for path in taken}
+    chosen: dict[str, str] = {}
+    for name in sorted(set(names), key=lambda name: (os.path.splitext(name)[1].lower() != ".jpg", name)):
+        numbered = (f"{name}-{number}{suffix}" for number in count(2))
+        candidates = chain((os.path.splitext(name)[0] + suffix, name + suffix), numbered)
+        chosen[name] = next(path for path in candidates if os.path.normcase(path) not in used)
+        used.add(os.path.normcase(chosen[name]))
+    return chosen
 
 
 def save(data: bytes, target: Path, *, overwrite: bool) -> None:
