@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redecode import Decoder
-from redecode.codec import jpeg
+from redecode.codec import libjpeg
 from redecode.codec.encode import Encoding
 from redecode.codec.formats import FORMATS
 from redecode.codec.picture import Picture
@@ -153,10 +153,10 @@ class _GuardedNumpy(ModuleType):
 def guarded() -> Iterator[None]:
     """Lay canaries around the buffers that libjpeg fills."""
     numpy = _GuardedNumpy()
-    vars(jpeg)["np"] = numpy
+    vars(libjpeg)["np"] = numpy
     try:
         yield
     finally:
-        vars(jpeg)["np"] = np
+        vars(libjpeg)["np"] = np
         if any((guard != _CANARY).any() for guard in numpy.guards):
             raise BrokenPromiseError("libjpeg wrote beside its buffers")

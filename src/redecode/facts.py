@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from .codec.jpeg import MAX_PIXELS, JpegImage, Metadata
+from .codec.jpeg import MAX_PIXELS, JpegImage
+from .codec.metadata import Metadata
 from .codec.picture import read
 from .codec.quality import nearest_quality
 from .codec.raster import RasterImage

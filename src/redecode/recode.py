@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .codec.encode import Encoding, encode, encode_like, upright
-from .codec.jpeg import MAX_PIXELS, Metadata
+from .codec.jpeg import MAX_PIXELS
+from .codec.metadata import Metadata
 from .errors import UnsupportedError
 from .restoration.mask import THRESHOLD
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 from redecode.codec import encode, jpeg
 from redecode.codec.encode import Encoding
 from redecode.codec.formats import FORMATS
-from redecode.codec.jpeg import Metadata
+from redecode.codec.metadata import Metadata
 from redecode.errors import UnsupportedError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from redecode.codec import jpeg, markers
+from redecode.codec import jpeg, libjpeg, markers
+from redecode.codec.metadata import Metadata
 from redecode.errors import LimitError, RedecodeError, TooLargeError, UnreadableError, UnsupportedError
 
 DATA = Path(__file__).parent / "data"
@@ -214,8 +215,8 @@ def test_metadata() -> None:
     profile = bytes(range(256)) * 400  # Over 64 KiB: two chunks.
     data = encode(picture(), exif=exif.tobytes(), icc_profile=profile, dpi=(300, 150))
     metadata = jpeg.read(data).metadata
-    assert metadata == jpeg.Metadata(exif=exif.tobytes(), icc_profile=profile, dpi=(300, 150))
-    assert jpeg.read(encode(picture())).metadata == jpeg.Metadata()
+    assert metadata == Metadata(exif=exif.tobytes(), icc_profile=profile, dpi=(300, 150))
+    assert jpeg.read(encode(picture())).metadata == Metadata()
 
 
 def test_resolution_in_exif_and_per_centimetre() -> None:
@@ -425,7 +426,7 @@ def test_a_missing_end_marker_counts_as_damage() -> None:
 
 def test_what_others_write_to_stderr_is_passed_on(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The descriptor is caught for the whole process: neither may a progress bar count as damage, nor may it get lost."""
-    library = jpeg._libjpeg()
+    library = libjpeg._libjpeg()
 
     class Chatty:
         @staticmethod
@@ -435,7 +436,7 @@ def test_what_others_write_to_stderr_is_passed_on(capfd: pytest.CaptureFixture[s
 
         read_jpeg_dct = library.read_jpeg_dct
 
-    monkeypatch.setattr(jpeg, "_libjpeg", lambda: Chatty)
+    monkeypatch.setattr(libjpeg, "_libjpeg", lambda: Chatty)
     data = encode(picture())
     assert not jpeg.read(data).damaged
     assert jpeg.read(data[:-200]).damaged

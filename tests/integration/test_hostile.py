@@ -22,10 +22,10 @@ from PIL import ExifTags, Image
 
 from redecode import files
 from redecode.cli import main as cli
-from redecode.codec import encode, jpeg, raster
+from redecode.codec import encode, jpeg, libjpeg, raster
 from redecode.codec.encode import Encoding
 from redecode.codec.formats import FORMATS
-from redecode.codec.jpeg import Metadata
+from redecode.codec.metadata import Metadata
 from redecode.errors import LimitError, TooLargeError, UnreadableError
 from redecode.recode import Options
 
@@ -113,7 +113,7 @@ def no_libjpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     def touched(_: object) -> None:
         raise AssertionError("the coefficients were to be read")
 
-    monkeypatch.setattr(jpeg, "_read_coefficients", touched)
+    monkeypatch.setattr(libjpeg, "read_coefficients", touched)
 
 
 @pytest.mark.usefixtures("no_libjpeg")
@@ -431,7 +431,7 @@ def test_closed_streams(stream: int, tmp_path: Path) -> None:
         ["sh", "-c", command, "sh", sys.executable, "-c", code, "a.jpg"],
         capture_output=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(FUZZ)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(FUZZ), *filter(None, [os.environ.get("PYTHONPATH")])])},
         timeout=60,
     )
     assert b"Traceback" not in done.stderr

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms
 
 from ..errors import UnsupportedError
-from .jpeg import JpegImage, Metadata
+from . import metadata as metadata_
+from .jpeg import JpegImage
+from .metadata import Metadata
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -21,14 +23,6 @@ LOSSY_QUALITY = {"avif": 90, "jpeg": 95}
 # Of zlib: a third of the time of its usual 6, for files that are 2 % larger.
 _PNG_LEVEL = 4
 _DEEP_FORMATS = ("png", "tiff")
-_NO_COMMENT = ("webp", "avif")
-_TIFF_DESCRIPTION, _TIFF_XMP = 270, 700
-# What of an EXIF block's main folder speaks of the picture (EXIF 2.32, table 4), and the folders below it. The other tags, such as
-# width and compression, speak of how some file stores its pixels; in a TIFF they would take the place of the right ones.
-_TIFF_TEXTS = (270, 271, 272, 305, 306, 315, 33432)
-_TIFF_FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-# What a JPEG can say; anything beyond is a mistake, and more than a PNG can say is possible in EXIF.
-_MAX_DPI = 65535
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ def encode(pixels: Pixels, metadata: Metadata, encoding: Encoding, alpha: NDArra
         image, metadata = _to_srgb(image, metadata)
     if alpha is not None:
         image.putalpha(Image.fromarray(alpha))
-    return _save(image, name, _format_options(encoding) | _metadata_options(metadata, name))
+    return _save(image, name, _format_options(encoding) | metadata_.save_options(metadata, name))
 
 
 def encode_like(pixels: NDArray[np.uint8], source: JpegImage, metadata: Metadata) -> bytes:
@@ -88,7 +82,7 @@ def encode_like(pixels: NDArray[np.uint8], source: JpegImage, metadata: Metadata
         raise UnsupportedError("the file's quantization tables are beyond what a baseline JPEG of two tables can hold")
     sampling = {} if source.gray else {"subsampling": source.subsampling}
     options = {"qtables": [t.ravel().tolist() for t in tables[:2]], **sampling, "optimize": True}
-    return _save(Image.fromarray(pixels), "jpeg", options | _metadata_options(metadata, "jpeg"))
+    return _save(Image.fromarray(pixels), "jpeg", options | metadata_.save_options(metadata, "jpeg"))
 
 
 def upright(pixels: NDArray[Any], metadata: Metadata) -> tuple[NDArray[Any], Metadata]:
@@ -98,17 +92,14 @@ def upright(pixels: NDArray[Any], metadata: Metadata) -> tuple[NDArray[Any], Met
         pixels: [H, W] or [H, W, channels].
         metadata: of the picture; a broken EXIF block counts as none.
     """
-    exif = _exif(metadata)
-    orientation = exif.get(ExifTags.Base.Orientation, 1)
+    orientation = metadata_.orientation(metadata)
+    if orientation == 1:
+        return pixels, metadata
     # EXIF 2.32, 4.6.4 A: what the first row and the first column of the stored picture show.
     flipped = {2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1]}
     transposed = pixels.swapaxes(0, 1)
     flipped |= {5: transposed, 6: transposed[:, ::-1], 7: transposed[::-1, ::-1], 8: transposed[::-1]}
-    if orientation not in flipped:
-        return pixels, metadata
-    exif[ExifTags.Base.Orientation] = 1
-    dpi = metadata.dpi[::-1] if metadata.dpi and orientation >= 5 else metadata.dpi
-    return np.ascontiguousarray(flipped[orientation]), replace(metadata, exif=_exif_bytes(exif), dpi=dpi)
+    return np.ascontiguousarray(flipped[orientation]), metadata_.upright(metadata)
 
 
 def _to_srgb(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, Metadata]:
@@ -132,97 +123,6 @@ def _format_options(encoding: Encoding) -> dict[str, Any]:
     if name in LOSSY_QUALITY:
         return {"quality": quality, "subsampling": "4:4:4"}
     return {"compression": "tiff_adobe_deflate"} if name == "tiff" else {"compress_level": _PNG_LEVEL}
-
-
-def _metadata_options(metadata: Metadata, name: str) -> dict[str, Any]:
-    kept: dict[str, Any] = {"exif": metadata.exif, "icc_profile": metadata.icc_profile, "dpi": _dpi(metadata)}
-    if name == "png":
-        text = PngImagePlugin.PngInfo()
-        if metadata.xmp:
-            text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
-        if metadata.comment:
-            text.add_itxt("Comment", _text(metadata.comment))
-        kept["pnginfo"] = text
-    elif name == "tiff":
-        kept["exif"] = tags = _tiff_tags(metadata)
-        if any(folder in tags for folder in _TIFF_FOLDERS):
-            kept["compression"] = "raw"  # libtiff, which compresses, cannot write them.
-    else:
-        exif = _exif(metadata)
-        if name == "avif" and not (exif and isinstance(exif.get(ExifTags.Base.Orientation, 1), int)):
-            del kept["exif"]  # Its writer looks for the orientation, and broken data would stop it.
-        kept["xmp"] = metadata.xmp
-        kept["comment"] = None if name in _NO_COMMENT else metadata.comment
-    return {key: value for key, value in kept.items() if value is not None}
-
-
-def _tiff_tags(metadata: Metadata) -> Image.Exif:
-    """What of the EXIF data a TIFF has tags for; XMP and the comment have tags of their own beside them."""
-    exif, tags = _exif(metadata), Image.Exif()
-    for tag in _TIFF_TEXTS:
-        if isinstance(exif.get(tag), str):
-            tags[tag] = _ascii(exif[tag])
-    if exif.get(ExifTags.Base.Orientation) in range(1, 9):
-        tags[ExifTags.Base.Orientation] = int(exif[ExifTags.Base.Orientation])
-    for folder in _TIFF_FOLDERS:
-        if content := _folder(exif, folder):
-            tags.get_ifd(folder).update(content)
-            tags[folder] = content
-    if metadata.xmp:
-        tags[_TIFF_XMP] = metadata.xmp
-    if metadata.comment and _TIFF_DESCRIPTION not in tags:
-        tags[_TIFF_DESCRIPTION] = _ascii(_text(metadata.comment))
-    return tags
-
-
-def _ascii(text: str) -> str:
-    return text.encode("ascii", "replace").decode()
-
-
-def _folder(exif: Image.Exif, folder: int) -> dict[int, Any]:
-    """The content of a folder below the main one; none if it is broken, and could not be written again."""
-    alone = Image.Exif()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            alone.get_ifd(folder).update(exif.get_ifd(folder))
-            alone[folder] = alone.get_ifd(folder)
-            alone.tobytes()
-        except Exception:  # Whatever Pillow meets.
-            return {}
-    return dict(alone.get_ifd(folder))
-
-
-def _exif(metadata: Metadata) -> Image.Exif:
-    exif = Image.Exif()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            exif.load(metadata.exif or b"")
-            dict(exif)  # Values are parsed when they are asked for.
-        except Exception:  # Whatever Pillow meets in broken EXIF data: it counts as none.
-            return Image.Exif()
-    return exif
-
-
-def _exif_bytes(exif: Image.Exif) -> bytes | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
-        except Exception:  # Whatever Pillow meets: what it could read, but not write again, is lost.
-            return None
-
-
-def _dpi(metadata: Metadata) -> tuple[float, float] | None:
-    return metadata.dpi if metadata.dpi and max(metadata.dpi) <= _MAX_DPI else None
-
-
-def _text(comment: bytes) -> str:
-    try:
-        return comment.decode("utf-8").rstrip("\0")
-    except UnicodeDecodeError:
-        return comment.decode("latin-1").rstrip("\0")
 
 
 def _save(image: Image.Image, name: str, options: dict[str, Any]) -> bytes:
@@ -255,7 +155,7 @@ def _deep_png(pixels: Pixels, metadata: Metadata) -> bytes:
     writer = png.Writer(width, height, greyscale=channels < 3, alpha=channels in (2, 4), bitdepth=16)
     writer.write(buffer, pixels.reshape(height, width * channels))
     header, *data = png.Reader(bytes=buffer.getvalue()).chunks()
-    small = _save(Image.new("L" if channels < 3 else "RGB", (1, 1)), "png", _metadata_options(metadata, "png"))
+    small = _save(Image.new("L" if channels < 3 else "RGB", (1, 1)), "png", metadata_.save_options(metadata, "png"))
     ancillary = [chunk for chunk in png.Reader(bytes=small).chunks() if chunk[0][:1].islower()]
     whole = io.BytesIO()
     png.write_chunks(whole, [header, *ancillary, *data])
@@ -268,12 +168,12 @@ def _deep_tiff(pixels: Pixels, metadata: Metadata, has_alpha: bool) -> bytes:
     gray = pixels.ndim == 2 or pixels.shape[2] == 2
     # tifffile writes no EXIF folder: what carries over is the tags of the main one that are text, and the orientation.
     tags: list[tuple[int, str, int, Any, bool]] = []
-    for tag, value in _tiff_tags(metadata).items():
-        if isinstance(value, str) and tag != _TIFF_DESCRIPTION:
+    for tag, value in metadata_.tiff_tags(metadata).items():
+        if isinstance(value, str) and tag != metadata_.TIFF_DESCRIPTION:
             tags.append((tag, "s", 0, value, True))
         elif isinstance(value, int) and tag == ExifTags.Base.Orientation:
             tags.append((tag, "H", 1, value, True))
-        elif tag == _TIFF_XMP:
+        elif tag == metadata_.TIFF_XMP:
             tags.append((tag, "B", len(value), value, True))
     buffer = io.BytesIO()
     tifffile.imwrite(
@@ -284,9 +184,9 @@ def _deep_tiff(pixels: Pixels, metadata: Metadata, has_alpha: bool) -> bytes:
         extrasamples=["unassalpha"] if has_alpha else None,
         compression="adobe_deflate",
         iccprofile=metadata.icc_profile,
-        resolution=_dpi(metadata),
-        resolutionunit="inch" if _dpi(metadata) else None,
-        description=_tiff_tags(metadata).get(_TIFF_DESCRIPTION),
+        resolution=metadata_.resolution(metadata),
+        resolutionunit="inch" if metadata_.resolution(metadata) else None,
+        description=metadata_.tiff_tags(metadata).get(metadata_.TIFF_DESCRIPTION),
         metadata=None,
         extratags=tags,
     )

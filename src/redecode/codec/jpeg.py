@@ -6,28 +6,19 @@ file, stripped of the segments that it does not need for the coefficients.
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
 import io
 import math
-import os
-import re
-import tempfile
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
-from ..errors import DependencyError, LimitError, TooLargeError, UnreadableError
-from . import dct, markers
+from ..errors import LimitError, TooLargeError, UnreadableError
+from . import dct, libjpeg, markers
+from . import metadata as metadata_
+from .metadata import Metadata
 from .quality import nearest_quality
 
 MAX_PIXELS = 268_435_456
@@ -67,25 +58,6 @@ class Component:
         blocks = dct.inverse(self.coefficients.astype(np.float32) * self.table)
         height, width = self.size
         return dct.from_blocks(blocks)[:height, :width] + np.float32(128)
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What a file carries beside its picture, to be handed on unchanged; None where absent.
-
-    Attributes:
-        exif: with its "Exif" signature.
-        icc_profile: the colour profile.
-        dpi: dots per inch, (horizontal, vertical).
-        xmp: the XMP packet.
-        comment: as in the file, of no declared encoding.
-    """
-
-    exif: bytes | None = None
-    icc_profile: bytes | None = None
-    dpi: tuple[float, float] | None = None
-    xmp: bytes | None = None
-    comment: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -319,7 +291,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
     segments = markers.walk(data)
     frame = segments.frame
     _refuse_bombs(segments, max_pixels)
-    coefficients, complaint = _read_coefficients(segments)
+    coefficients, complaint = libjpeg.read_coefficients(segments)
     h_max, v_max = _max_factors(frame.sampling)
     components = []
     for values, table, (h, v) in zip(coefficients, segments.tables, frame.sampling, strict=True):
@@ -336,7 +308,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
         progressive=frame.progressive,
         damaged=segments.damaged or complaint,
         trailing=segments.trailing,
-        metadata=Metadata(segments.exif, segments.icc_profile, _resolution(segments), segments.xmp, segments.comment),
+        metadata=metadata_.of_segments(segments.application),
     )
 
 
@@ -370,108 +342,10 @@ def _colour_model(segments: markers.Segments) -> str:
         return "gray"
     if count == 4:
         return "YCCK" if transform == 2 else "CMYK"
-    if segments.density is not None:
+    if segments.jfif:
         return "YCbCr"  # A JFIF header rules out all else.
     return "RGB" if transform == 0 or (transform is None and segments.frame.identifiers == b"RGB") else "YCbCr"
 
 
 def _max_factors(sampling: tuple[tuple[int, int], ...]) -> tuple[int, int]:
     return max(h for h, _ in sampling), max(v for _, v in sampling)
-
-
-# libjpeg-turbo, as jpeglib brings it along. jpeglib's own Python layer is passed by: for every file that fails it would print to
-# stdout and leave a temporary file behind, and it decodes each file twice, the first time with a marker handler that never ends on some
-# hostile files. libjpeg-turbo rather than jpeglib's default of libjpeg 6b because it is the one that is fuzzed and maintained.
-_LIBJPEG = "cjpeglib_turbo210.*"
-
-
-@lru_cache(maxsize=1)
-def _libjpeg() -> ctypes.CDLL:
-    spec = importlib.util.find_spec("jpeglib")
-    folders = spec.submodule_search_locations if spec else None
-    found = [path for folder in folders or () for path in sorted(Path(folder, "cjpeglib").glob(_LIBJPEG)) if path.is_file()]
-    if not found:
-        raise DependencyError("this installation has no jpeglib with libjpeg-turbo; reinstall it with: pip install 'jpeglib>=1.0.2'")
-    library = ctypes.CDLL(str(found[0]))
-    library.read_jpeg_markers.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
-    # File, four component buffers (a null one is skipped), tables and their numbers (not asked for).
-    library.read_jpeg_dct.argtypes = [ctypes.c_char_p, *[ctypes.c_void_p] * 6]
-    return library
-
-
-def _read_coefficients(segments: markers.Segments) -> tuple[list[NDArray[np.int16]], bool]:
-    """The components' coefficients, and whether libjpeg complained about the data."""
-    library = _libjpeg()
-    # libjpeg writes into these buffers.
-    coefficients = [np.zeros((rows, columns, 8, 8), np.int16) for rows, columns in segments.frame.blocks]
-    buffers = [c.ctypes.data for c in coefficients] + [None] * (4 - len(coefficients))
-    with tempfile.TemporaryDirectory(prefix="redecode-") as folder:
-        path = os.path.join(folder, "stripped.jpg")
-        Path(path).write_bytes(segments.stripped)
-        done, complained = _run(library, os.fsencode(path), buffers)
-    if not done:
-        raise UnreadableError("the file is damaged: its picture data cannot be decoded")
-    return coefficients, complained
-
-
-# libjpeg counts its warnings, but jpeglib does not hand the count out: what is left are the lines that it prints to the C library's
-# stderr. They are caught there, under one lock because the file descriptor belongs to the whole process.
-_STDERR = 2
-_STDERR_LOCK = threading.Lock()
-_COMPLAINT = re.compile(rb"(?:Corrupt JPEG data|Premature end of JPEG|Inconsistent progression|Invalid SOS parameters)[^\n]*\n")
-
-
-@contextmanager
-def caught_stderr() -> Iterator[bytearray]:
-    """Catch what C code prints to stderr; it is in the array when the block has ended, however it ends."""
-    printed = bytearray()
-    with _STDERR_LOCK, tempfile.TemporaryFile() as capture:
-        saved = os.dup(_STDERR)
-        os.dup2(capture.fileno(), _STDERR)
-        try:
-            yield printed
-        finally:
-            os.dup2(saved, _STDERR)
-            os.close(saved)
-            capture.seek(0)
-            printed += capture.read()
-
-
-def pass_on(printed: bytes) -> None:
-    """Write to stderr what another thread (a progress bar, say) had written there while it was caught."""
-    if printed:
-        os.write(_STDERR, printed)
-
-
-def _run(library: ctypes.CDLL, name: bytes, buffers: list[int | None]) -> tuple[bool, bool]:
-    """Fill the buffers; returns whether that succeeded, and whether libjpeg complained about the data."""
-    with caught_stderr() as printed:
-        # read_jpeg_dct must not meet a header that libjpeg refuses (it would close a file that it never opened); the other one may.
-        done = bool(library.read_jpeg_markers(name, ctypes.create_string_buffer(1)) and library.read_jpeg_dct(name, *buffers, None, None))
-    others = _COMPLAINT.sub(b"", printed)
-    if done:
-        pass_on(others)  # After a failure it cannot be told from libjpeg's error message, and is lost.
-    return done, others != printed
-
-
-def _resolution(segments: markers.Segments) -> tuple[float, float] | None:
-    """Dots per inch (horizontal, vertical) by the JFIF header, else by EXIF."""
-    if segments.density is not None:
-        unit, horizontal, vertical = segments.density
-        scale = {1: 1.0, 2: 2.54}.get(unit)
-        if scale is not None and horizontal and vertical:
-            return horizontal * scale, vertical * scale
-    return _exif_resolution(segments.exif) if segments.exif else None
-
-
-def _exif_resolution(data: bytes) -> tuple[float, float] | None:
-    exif = Image.Exif()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            exif.load(data)
-            scale = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == 3 else 1.0
-            x, y = (float(exif[tag]) * scale for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution))
-        except Exception:  # Whatever Pillow meets in broken EXIF data: it is handed on as it is, and not worth failing for.
-            return None
-    return (x, y) if 0 < x < math.inf and 0 < y < math.inf else None

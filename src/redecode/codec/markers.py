@@ -31,9 +31,8 @@ _OTHER_FRAMES = {
 _PROGRESSIVE = {0xC2, 0xCA}
 _ARITHMETIC = {0xC9, 0xCA}
 _SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DAC = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xCC
-_APP0, _APP1, _APP2, _APP14, _COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
+_APP0, _APP14, _APP15, _COM = 0xE0, 0xEE, 0xEF, 0xFE
 _NEEDED = _SUPPORTED_FRAMES | {_SOS, _DQT, _DHT, _DRI, _DAC}
-_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
 # Encoders write about ten scans, the standard's progression rules would allow some hundreds. Every scan visits every block, so a
 # small file with very many of them over a large frame would keep a decoder busy for hours.
@@ -90,11 +89,8 @@ class Segments:
         stripped: the file with nothing but what libjpeg needs.
         visits: how many blocks its scans visit in all.
         coded: bytes of entropy-coded data.
-        exif: as in the file, with its "Exif" signature; None where absent.
-        icc_profile: put together from its chunks; None where absent or incomplete.
-        density: (unit, horizontal, vertical) of the JFIF header; None where absent.
-        xmp: the packet of the first XMP segment; None where absent.
-        comment: the first comment; None where absent.
+        application: marker and payload of each application segment and comment before the first scan, in the file's order.
+        jfif: whether one of them is a JFIF header.
         adobe_transform: the colour transform of Adobe's segment; None where absent.
         trailing: bytes after the end marker (a second picture, a video, a gain map).
     """
@@ -105,11 +101,8 @@ class Segments:
     stripped: bytes
     visits: int
     coded: int
-    exif: bytes | None
-    icc_profile: bytes | None
-    density: tuple[int, int, int] | None
-    xmp: bytes | None
-    comment: bytes | None
+    application: tuple[tuple[int, bytes], ...]
+    jfif: bool
     adobe_transform: int | None
     trailing: int
 
@@ -177,12 +170,9 @@ class _State:
     coded: int = 0
     damaged: bool = False
     kept: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
+    application: list[tuple[int, bytes]] = field(default_factory=list)
+    jfif: bool = False
     adobe_transform: int | None = None
-    exif_parts: list[bytes] = field(default_factory=list)
-    icc_chunks: list[bytes] = field(default_factory=list)
-    density: tuple[int, int, int] | None = None
-    xmp: bytes | None = None
-    comment: bytes | None = None
 
     def take(self, marker: int, payload: bytes) -> None:
         if marker in _SUPPORTED_FRAMES or marker in _OTHER_FRAMES:
@@ -226,11 +216,8 @@ class _State:
             stripped=b"".join([*self.kept, b"\xff\xd9"]),
             visits=self.visits,
             coded=self.coded,
-            exif=b"".join(self.exif_parts) or None,
-            icc_profile=_join_icc(self.icc_chunks),
-            density=self.density,
-            xmp=self.xmp,
-            comment=self.comment,
+            application=tuple(self.application),
+            jfif=self.jfif,
             adobe_transform=self.adobe_transform,
             trailing=trailing,
         )
@@ -264,19 +251,12 @@ class _State:
         self.scans += 1
 
     def _take_application_data(self, marker: int, payload: bytes) -> None:
+        if _APP0 <= marker <= _APP15 or marker == _COM:
+            self.application.append((marker, payload))
         if marker == _APP0 and payload[:5] == b"JFIF\0" and len(payload) >= 12:
-            self.density = struct.unpack_from(">BHH", payload, 7)
-        elif marker == _APP1 and payload[:6] == b"Exif\0\0":
-            # Long EXIF data is spread over several segments, each with the signature.
-            self.exif_parts.append(payload[6:] if self.exif_parts else payload)
-        elif marker == _APP2 and payload[:12] == b"ICC_PROFILE\0":
-            self.icc_chunks.append(payload[12:])
+            self.jfif = True
         elif marker == _APP14 and payload[:5] == b"Adobe" and len(payload) >= 12:
             self.adobe_transform = payload[11]
-        elif marker == _APP1 and payload.startswith(_XMP) and self.xmp is None:
-            self.xmp = payload[len(_XMP) :]
-        elif marker == _COM and self.comment is None:
-            self.comment = payload
 
 
 def _parse_frame(marker: int, payload: bytes) -> Frame:
@@ -341,12 +321,3 @@ def _check_arithmetic_conditioning(payload: bytes) -> None:
             raise UnreadableError("the file is damaged: an arithmetic conditioning table makes no sense")
     if len(payload) % 2:
         raise UnreadableError("the file is damaged: an arithmetic conditioning table makes no sense")
-
-
-def _join_icc(chunks: list[bytes]) -> bytes | None:
-    """The ICC profile of its chunks, each of which begins with its number and their count (ICC.1, B.4)."""
-    ordered = sorted(chunks)
-    expected = [bytes([i + 1, len(chunks)]) for i in range(min(len(chunks), 255))]
-    if not chunks or [chunk[:2] for chunk in ordered] != expected:
-        return None
-    return b"".join(chunk[2:] for chunk in ordered)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -21,7 +20,10 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import RedecodeError, TooLargeError, UnreadableError, UnsupportedError
 from . import colour, dct
-from .jpeg import MAX_PIXELS, Metadata, caught_stderr, pass_on, refuse_too_large
+from . import metadata as metadata_
+from .jpeg import MAX_PIXELS, refuse_too_large
+from .libjpeg import caught_stderr, pass_on
+from .metadata import Metadata
 from .quality import standard_tables
 from .trace import Trace, find_trace
 
@@ -173,7 +175,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = 
                 refuse_too_large(image.width, image.height, max_pixels)
                 with _quiet(image):
                     pixels, alpha = _pixels(image)
-                metadata = _metadata(image)
+                metadata = metadata_.of_pillow(image)
         except RedecodeError:
             raise
         except UnidentifiedImageError:
@@ -213,45 +215,6 @@ def _pixels(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     whole = np.asarray(image.convert("LA" if gray else "RGBA"))
     pixels = whole[..., 0] if gray else whole[..., :3]
     return np.ascontiguousarray(pixels), np.ascontiguousarray(whole[..., -1])
-
-
-def _metadata(image: Image.Image) -> Metadata:
-    # Texts of a PNG file may be called anything, also as what Pillow keeps there itself: nothing is believed to be of its usual type.
-    info = image.info
-    exif = _binary(info.get("exif")) or _exif(image)
-    if exif and not exif.startswith(b"Exif\0\0"):
-        exif = b"Exif\0\0" + exif
-    return Metadata(
-        exif=exif or None,
-        icc_profile=_binary(info.get("icc_profile")),
-        dpi=_dpi(info.get("dpi")),
-        xmp=_encoded(info.get("xmp")),
-        comment=_encoded(info.get("comment") or info.get("Comment")),
-    )
-
-
-def _exif(image: Image.Image) -> bytes | None:
-    """EXIF data that Pillow has put together from elsewhere; the tags of TIFF are mostly about the file, not the picture."""
-    try:
-        return image.getexif().tobytes() if image.format != "TIFF" and len(image.getexif()) else None
-    except Exception:  # Whatever Pillow meets in broken EXIF data: it counts as none.
-        return None
-
-
-def _dpi(value: object) -> tuple[float, float] | None:
-    try:
-        x, y = (float(v) for v in value)  # type: ignore[attr-defined]
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
-        return None
-    return (x, y) if 0 < x < math.inf and 0 < y < math.inf else None
-
-
-def _encoded(value: object) -> bytes | None:
-    return (value.encode("utf-8", "replace") if isinstance(value, str) else _binary(value)) or None
-
-
-def _binary(value: object) -> bytes | None:
-    return value if isinstance(value, bytes) and value else None
 
 
 def _forced(quality: int, gray: bool) -> Trace:

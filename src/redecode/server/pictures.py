@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..codec.encode import Encoding, encode, upright
-from ..codec.jpeg import JpegImage, Metadata
+from ..codec.jpeg import JpegImage
+from ..codec.metadata import Metadata
 from ..codec.picture import Picture, read
 from ..codec.recompression import first_generation
 from ..decoder import Decoder
