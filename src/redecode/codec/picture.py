@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import jpeg, raster
-from .jpeg import MAX_PIXELS, JpegImage, Metadata
+from .jpeg import MAX_PIXELS, JpegImage
+from .metadata import Metadata
 from .recompression import first_generation
 
 Float32 = NDArray[np.float32]
