@@ -34,7 +34,8 @@ from redecode.bulk.restorer import Setup
 from redecode.bulk.run import Plan, run
 from redecode.bulk.stores import CORNER, Entry
 from redecode.decoder import Decoder
-from redecode.recode import Options, restore
+from redecode.options import Options
+from redecode.recode import restore
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -198,7 +199,7 @@ def driver(folder: Path, count: int) -> dict[str, Any]:
         path = folder / "in" / f"{number // 1000:03d}" / f"{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    setup = Setup(str(folder / "in"), str(folder / "out"), ".png", Options(), "fast", 1, Shard().name)
+    setup = Setup(str(folder / "in"), str(folder / "out"), Options(), 1, Shard().name)
     plan = Plan(Selection(setup.source), setup, Shard())
 
     def nothing(setup: Setup, windows: Iterator[list[Entry]]) -> Iterator[Row]:

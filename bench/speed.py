@@ -35,8 +35,9 @@ from redecode.codec import colour, jpeg
 from redecode.decoder import Decoder
 from redecode.evaluation import metrics
 from redecode.evaluation.datasets import data_path
+from redecode.options import Options
 from redecode.pipelining import in_order
-from redecode.recode import Options, restore
+from redecode.recode import restore
 from redecode.weights import PRESETS
 
 ROOT = Path(__file__).parent.parent

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from redecode import Decoder
 from redecode.codec import libjpeg
-from redecode.codec.encode import Encoding
 from redecode.codec.formats import FORMATS
 from redecode.codec.picture import Picture
 from redecode.errors import RedecodeError
-from redecode.recode import LAYERS, Options, restore
+from redecode.options import LAYERS, Options
+from redecode.recode import restore
 
 Float32 = NDArray[np.float32]
 
@@ -65,13 +65,14 @@ def options_of(data: bytes) -> Options:
         texture=float(draw.choice([0, 0.5, 1])),
         layer=str(draw.choice(LAYERS)) if draw.random() < 0.3 else "fused",
         projection=bool(draw.random() < 0.9),
-        encoding=Encoding(name, quality=75 if name == "avif" else None),
+        format=name,
+        quality=75 if name == "avif" else None,
         depth=depth,
         same_size=same_size,
         strip=bool(draw.random() < 0.1),
         auto_orient=bool(draw.random() < 0.3),
         force_quality=30 if draw.random() < 0.5 else None,
-        max_pixels=MAX_PIXELS,
+        max_pixels=MAX_PIXELS / 1e6,
     )
 
 

@@ -38,6 +38,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .decoder import Decoder, Source
     from .result import Decoded
+    from .weights import Preset
 
 
 def __getattr__(name: str) -> Any:
@@ -58,13 +59,13 @@ def __getattr__(name: str) -> Any:
 
 
 @lru_cache(maxsize=2)
-def _decoder(preset: str) -> Decoder:
+def _decoder(preset: Preset) -> Decoder:
     from .decoder import Decoder
 
     return Decoder(preset)
 
 
-def decode(source: Source, texture: float = 1.0, preset: str = "fast", layers: bool = False) -> Decoded:
+def decode(source: Source, texture: float = 1.0, preset: Preset = "fast", layers: bool = False) -> Decoded:
     """Restore a JPEG; keeps the networks loaded for the next call.
 
     Args:

@@ -27,6 +27,7 @@ from .restoration.network import DEVICES, Network
 from .restoration.render import by_part, luma, render
 from .restoration.tiling import Progress, Tile
 from .result import Decoded
+from .weights import DEFAULT_PRESET, Precision, Preset
 
 Float32 = NDArray[np.float32]
 Source = str | os.PathLike[str] | bytes
@@ -49,10 +50,10 @@ class Decoder:
 
     def __init__(
         self,
-        preset: str = "fast",
+        preset: Preset = DEFAULT_PRESET,
         threads: int | None = None,
         device: str = "cpu",
-        precision: str | None = None,
+        precision: Precision | None = None,
     ) -> None:
         """
         Args:
@@ -71,7 +72,7 @@ class Decoder:
         if precision not in (None, *weights.PRECISIONS):
             raise ValueError(f"precision must be one of {', '.join(weights.PRECISIONS)}, not {precision!r}")
         self.preset = preset
-        self.precision = precision or ("int8" if device == "cpu" else "float32")
+        self.precision: Precision = precision or ("int8" if device == "cpu" else "float32")
         self._device, self._threads = device, threads
         self._networks: dict[str, Network] = {}
         self._loading = threading.Lock()

@@ -5,7 +5,7 @@
     ├── UnsupportedError    a valid file of a coding that redecode does not read, or a picture that a format cannot hold
     ├── TooLargeError       the header claims more pixels than the limit
     ├── LimitError          decoding would take unreasonably long (thousands of scans)
-    ├── UsageError          what was asked for makes no sense as a whole: nothing is begun
+    ├── UsageError          what was asked for makes no sense: nothing is begun (also a ValueError)
     ├── OutputExistsError   the target is there already and may not be replaced
     └── DependencyError     an optional package, a data set or a weights file is missing
 
@@ -46,8 +46,8 @@ class LimitError(RedecodeError):
     """Decoding would take unreasonably long for a file of this size."""
 
 
-class UsageError(RedecodeError):
-    """What was asked for makes no sense as a whole: nothing is begun."""
+class UsageError(RedecodeError, ValueError):
+    """What was asked for makes no sense: nothing is begun."""
 
 
 class OutputExistsError(RedecodeError):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .codec.encode import Encoding, encode, encode_like, upright
-from .codec.jpeg import MAX_PIXELS
 from .codec.metadata import Metadata
 from .errors import UnsupportedError
-from .restoration.mask import THRESHOLD
+from .options import Options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,41 +17,6 @@ if TYPE_CHECKING:
     from .decoder import Decoder
     from .restoration.tiling import Progress
     from .result import Decoded
-
-LAYERS = ("fused", "base", "texture", "mask")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may choose for a picture.
-
-    Attributes:
-        texture: 0 … 1, how much of the texture layer enters where the mask allows it.
-        threshold: T of the mask.
-        layer: one of LAYERS, what to write.
-        projection: keep the result true to the file's data.
-        encoding: format and quality of the result.
-        depth: 8 or 16 bits per channel; 16 is for PNG and TIFF.
-        same_size: write a JPEG, about as large as the file, with the file's own quantization tables and sampling.
-        strip: leave the metadata out (but for the colour profile, which says what the pixels mean).
-        auto_orient: turn the picture as its EXIF orientation says.
-        force_quality: take a picture that is no JPEG for one of this quality factor, whatever it shows.
-        max_pixels: refuse larger pictures.
-        as_is: do not go back to the first generation of a file that was compressed twice.
-    """
-
-    texture: float = 1.0
-    threshold: int = THRESHOLD
-    layer: str = "fused"
-    projection: bool = True
-    encoding: Encoding = field(default_factory=Encoding)
-    depth: int = 8
-    same_size: bool = False
-    strip: bool = False
-    auto_orient: bool = False
-    force_quality: int | None = None
-    max_pixels: int = MAX_PIXELS
-    as_is: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +61,7 @@ def restore(decoder: Decoder, data: bytes, options: Options, progress: Progress 
     """Restore a file.
 
     Args:
-        decoder: with the preset of choice.
+        decoder: with the preset, device and precision of the options, see :func:`make_decoder`.
         data: the whole file, a JPEG or a picture that was one.
         options: see :class:`Options`.
         progress: as :meth:`Decoder.decode`.
@@ -108,7 +72,7 @@ def restore(decoder: Decoder, data: bytes, options: Options, progress: Progress 
     from .codec.picture import read
 
     began = time.monotonic()
-    picture = read(data, options.max_pixels, options.force_quality, options.as_is)
+    picture = read(data, options.pixel_limit, options.force_quality, options.as_is)
     # Only two of the layers depend on the texture network, and only one of them on the dial.
     amount = {"fused": options.texture, "texture": 1.0}.get(options.layer, 0.0)
     layers = options.depth == 16 or options.layer != "fused"
@@ -136,12 +100,12 @@ def encode_result(decoded: Decoded, options: Options) -> bytes:
         pixels, turned = upright(pixels, picture.metadata)
         metadata = metadata if options.strip else replace(turned, icc_profile=metadata.icc_profile)
     if options.same_size:
-        if picture.cells is None or options.encoding.format != "jpeg":
+        if picture.cells is None or options.written_format != "jpeg":
             raise UnsupportedError("only a picture that came as a JPEG, and goes as one, can have the file's own tables")
         if options.layer == "mask" or options.depth != 8 or options.auto_orient:
             raise UnsupportedError("the file's own tables fit neither a mask, nor 16 bits, nor a turned picture")
         return encode_like(pixels, picture.cells, metadata)
-    return encode(pixels, metadata, options.encoding, alpha)
+    return encode(pixels, metadata, Encoding(options.written_format, options.quality), alpha)
 
 
 def _pixels(decoded: Decoded, options: Options) -> NDArray[Any]:

@@ -30,7 +30,7 @@ from redecode.bulk.restorer import Restorer, Setup
 from redecode.bulk.stores import CORNER, Entry
 from redecode.cli import main as cli
 from redecode.errors import UsageError
-from redecode.recode import Options
+from redecode.options import Options
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 
@@ -71,7 +71,7 @@ def rows(folder: Path) -> list[Row]:
 
 def plan(source: Path | str, output: Path | str, part: Shard = Shard(), **named: object) -> run.Plan:  # noqa: B008
     selection = listing.select(str(source), named.pop("names", None))
-    return run.Plan(selection, Setup(selection.root, str(output), ".png", Options(), "fast", 1, part.name), part, **named)
+    return run.Plan(selection, Setup(selection.root, str(output), Options(), 1, part.name), part, **named)
 
 
 def copying(setup: Setup, windows: Iterator[list[Entry]]) -> Iterator[Row]:

@@ -23,7 +23,7 @@ from redecode.bulk.manifest import DONE, FAILED, Row
 from redecode.bulk.restorer import Setup
 from redecode.bulk.stores import CORNER, Entry
 from redecode.cli import main as cli
-from redecode.recode import Options
+from redecode.options import Options
 
 COUNT = 120
 
@@ -84,7 +84,7 @@ def test_a_node_goes_away(cluster: Any, archive: Path, tmp_path: Path) -> None:
                 cluster.remove_node(removed[0], allow_graceful=False)
             yield row
 
-    setup = Setup(str(archive), str(tmp_path / "out"), ".png", Options(), "fast", 1, Shard().name)
+    setup = Setup(str(archive), str(tmp_path / "out"), Options(), 1, Shard().name)
     meter = run.run(run.Plan(Selection(str(archive)), setup, Shard()), restore)
     assert meter.failed == 4
     assert len(removed) == 1

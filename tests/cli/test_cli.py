@@ -17,12 +17,11 @@ from PIL import Image
 
 import redecode
 from redecode import weights
-from redecode.cli import choices, development
+from redecode.cli import development
 from redecode.cli import main as cli
 from redecode.codec import jpeg
 from redecode.codec.raster import RasterImage
 from redecode.errors import DependencyError
-from redecode.restoration import mask, network
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals, pipes and file names")
 NO_PICTURE = "this is not a picture that redecode reads (JPEG; PNG, WebP, AVIF, TIFF, BMP, GIF)"
@@ -285,14 +284,6 @@ def test_whatever_else_goes_wrong_is_one_line(run, stub: Stub, photo: Path, monk
 
     monkeypatch.setattr(stub, "decode", explode)
     assert run(photo) == (2, "", f"redecode: {photo}: RuntimeError: the engine stalled\n")
-
-
-def test_defaults_are_the_engines() -> None:
-    """They are written down twice, because the command's help may not wait for numpy."""
-    assert choices.DEFAULT_THRESHOLD == mask.THRESHOLD
-    assert round(choices.DEFAULT_MAX_PIXELS * 1e6) == jpeg.MAX_PIXELS
-    assert {device.value for device in choices.DeviceName} == set(network.DEVICES)
-    assert {precision.value for precision in choices.PrecisionName} == set(weights.PRECISIONS)
 
 
 def test_missing_weights_are_said_once(run, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from redecode.codec.encode import Encoding
 from redecode.codec.formats import FORMATS
 from redecode.codec.metadata import Metadata
 from redecode.errors import LimitError, TooLargeError, UnreadableError
-from redecode.recode import Options
+from redecode.options import Options
 
 FUZZ = Path(__file__).parents[2] / "fuzz"
 if not FUZZ.is_dir():
@@ -96,7 +96,7 @@ def test_mutated_pictures_of_other_formats(seed: str, changes: list[tuple[str, i
 @pytest.mark.parametrize("seed", sorted(seeds.jpegs() | seeds.rasters()))
 def test_seeds_are_restored(seed: str, name: str) -> None:
     data = (seeds.jpegs() | seeds.rasters())[seed]
-    refusal = harness.check(data, Options(encoding=Encoding(name), auto_orient=True, force_quality=30))
+    refusal = harness.check(data, Options(format=name, auto_orient=True, force_quality=30))
     assert refusal is None or "transparency" in str(refusal)
 
 
@@ -230,7 +230,7 @@ def test_bombs_of_other_formats(data: bytes) -> None:
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 import harness, seeds
-from redecode.recode import Options
+from redecode.options import Options
 harness.check(seeds.rasters()["png"])
 size = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 30), -1))
@@ -249,7 +249,7 @@ assert __import__("time").process_time() - began < 20
 def test_texts_named_like_what_pillow_keeps_there(key: str) -> None:
     data = png(chunk(b"tEXt", key.encode() + b"\0some text"))
     for name in FORMATS:
-        harness.check(data, Options(encoding=Encoding(name), force_quality=30))
+        harness.check(data, Options(format=name, force_quality=30))
 
 
 # What was found, and is to stay away.

@@ -27,10 +27,10 @@ from PIL import Image
 
 from redecode.cli import serve
 from redecode.codec import jpeg
-from redecode.codec.encode import Encoding
 from redecode.codec.picture import Picture, read
 from redecode.decoder import Decoder
-from redecode.recode import Options, restore
+from redecode.options import Options
+from redecode.recode import restore
 from redecode.restoration.projection import consistent_blocks
 from redecode.restoration.render import to_pixels
 from redecode.result import Decoded
@@ -163,7 +163,7 @@ def test_decode_gives_the_bytes_of_the_command(photo: bytes) -> None:
         status = settled(client, name)
         assert (status["tiles_done"], status["tiles_total"]) == (1, 1)
         assert client.get(f"/v1/pictures/{name}/result?texture=0.5").content == expected
-        unprojected = restore(Decoder(), photo, Options(projection=False, layer="base", encoding=Encoding("webp", 50))).data
+        unprojected = restore(Decoder(), photo, Options(projection=False, layer="base", format="webp", quality=50)).data
         query = "projection=false&layer=base&format=webp&quality=50"
         assert client.get(f"/v1/pictures/{name}/result?{query}").content == unprojected
     assert answer.headers["content-type"] == "image/png"
@@ -194,7 +194,7 @@ def test_files_that_are_refused(client: TestClient, photo: bytes, small: NDArray
     assert "not a picture" in problem(client.post("/v1/decode", content=b"%PDF-1.7 ..."), 422, "unreadable")
     with_alpha = encoded(np.dstack([opened(photo), np.full((40, 56), 9, np.uint8)]), format="PNG")
     problem(client.post("/v1/decode?format=jpeg", content=with_alpha), 422, "unsupported")
-    with serving(Stub(), max_pixels=1000) as strict:
+    with serving(Stub(), engine=Options(max_pixels=0.001)) as strict:
         problem(strict.post("/v1/decode", content=photo), 413, "too-many-pixels")
         name = strict.post("/v1/pictures", content=photo).json()["id"]
         told = settled(strict, name, "failed")["problem"]
@@ -504,7 +504,7 @@ def test_failures_keep_their_inside_to_themselves(photo: bytes, caplog: pytest.L
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.org"])
 def test_public_addresses_need_a_token(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit):
-        serve.serve(host=host)
+        serve.serve(host=host, options=Options())
     assert "--token" in capsys.readouterr().err
 
 

@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
 
 from .. import files, weights
+from ..codec.formats import suffix_of
 from ..decoder import Decoder
 from ..errors import UnreadableError
-from ..recode import Options, Restored, restore
+from ..options import Options
+from ..recode import Restored, restore
 from . import stores
 from .listing import is_tar, target
 from .manifest import DONE, FAILED, UNREACHED, Row
@@ -29,28 +31,31 @@ class Setup:
     Attributes:
         source: folder or URL to read from.
         output: folder or URL to write to.
-        suffix: of the results.
-        options: for the pictures.
-        preset: which networks.
+        options: for the pictures, preset and device included.
         threads: of one engine.
         scratch: see :class:`redecode.bulk.stores.Disk`.
     """
 
     source: str
     output: str
-    suffix: str
     options: Options
-    preset: str
     threads: int
     scratch: str
 
+    @property
+    def suffix(self) -> str:
+        """Of the results' names."""
+        return suffix_of(self.options.written_format)
+
     def model(self) -> dict[str, str]:
         """Of each network its sha256, as the manifest notes it."""
-        return {name: weights.record(name)["sha256"]["int8"] for name in weights.PRESETS[self.preset].values()}
+        return {
+            name: weights.record(name)["sha256"][self.options.precision or "int8"] for name in weights.PRESETS[self.options.preset].values()
+        }
 
     def choices(self) -> dict[str, Any]:
         """All that the user chose, as the manifest notes it."""
-        return {"preset": self.preset, **asdict(self.options)}
+        return asdict(self.options)
 
 
 class Restorer:
@@ -64,7 +69,7 @@ class Restorer:
         self._setup = setup
         self._source = stores.make(setup.source)
         self._output = stores.make(setup.output, setup.scratch)
-        self._decoder = Decoder(setup.preset, setup.threads)
+        self._decoder = Decoder(setup.options.preset, setup.threads, setup.options.device, setup.options.precision)
         self._model, self._choices = setup.model(), setup.choices()
 
     def __call__(self, entry: Entry) -> Row:

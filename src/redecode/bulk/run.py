@@ -290,7 +290,7 @@ def _try(setup: Setup, entries: list[Entry]) -> tuple[float, int]:
     from ..decoder import Decoder
     from ..recode import restore
 
-    store, decoder = stores.make(setup.source), Decoder(setup.preset, threads=1)
+    store, decoder = stores.make(setup.source), Decoder(setup.options.preset, 1, setup.options.device, setup.options.precision)
     began, size = time.monotonic(), 0
     for entry in entries:
         if listing.is_tar(entry.path):

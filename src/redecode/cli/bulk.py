@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import choices
+from ..options import Options
 from .console import NOTHING_DONE, SOME_FAILED, complain, extra, reported, say
 
 if TYPE_CHECKING:
@@ -22,20 +22,8 @@ def bulk(
     names: Annotated[
         Path | None, typer.Option("--list", metavar="FILE", help="Restore what this file lists: paths within IN, one a line.")
     ] = None,
-    texture: choices.Texture = 1.0,
-    threshold: choices.Threshold = choices.DEFAULT_THRESHOLD,
-    preset: choices.Preset = choices.DEFAULT_PRESET,
-    layer: choices.Layer = choices.LayerName.FUSED,
-    projection: choices.Projection = True,
-    format_name: choices.Format = None,
-    quality: choices.Quality = None,
-    depth: choices.Depth = choices.DepthName.EIGHT,
-    same_size: choices.SameSize = False,
-    strip: choices.Strip = False,
-    auto_orient: choices.AutoOrient = False,
-    force_quality: choices.ForceQuality = None,
-    max_pixels: choices.MaxPixels = choices.DEFAULT_MAX_PIXELS,
-    as_is: choices.AsIs = False,
+    *,
+    options: Options,
     workers: Annotated[int | None, typer.Option(min=1, show_default="one a core", help="Engines at most.")] = None,
     ray_address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Distribute with Ray, in the cluster at this address: auto, host:port, or local.")
@@ -49,30 +37,13 @@ def bulk(
     with reported(), extra("bulk"):
         from ..bulk import listing, local, run, stores
         from ..bulk.restorer import Setup
-        from ..codec.formats import Format
         from ..weights import load
 
-        chosen = format_name or (Format.JPEG if same_size else Format.PNG)
-        options = choices.to_options(
-            texture,
-            layer,
-            projection,
-            chosen.value,
-            quality,
-            depth,
-            same_size,
-            strip,
-            auto_orient,
-            force_quality,
-            max_pixels,
-            as_is,
-            threshold,
-        )
         part = listing.Shard.parse(shard)
         selection = listing.select(source, names)
-        setup = Setup(selection.root, output, chosen.suffix, options, preset, 1, part.name)
+        setup = Setup(selection.root, output, options, 1, part.name)
         for name in setup.model():
-            load(name, "int8")
+            load(name, options.precision or "int8")
         plan = run.Plan(selection, setup, part, retry_failed, overwrite)
         if dry_run:
             say(run.estimate(plan, workers or local.cores()))

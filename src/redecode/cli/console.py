@@ -12,7 +12,7 @@ import typer
 
 from .. import files
 from ..errors import RedecodeError
-from .choices import DeviceName, PrecisionName
+from ..options import Options
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -42,16 +42,11 @@ def give_up(message: str, code: int = NOTHING_DONE) -> NoReturn:
     raise typer.Exit(code)
 
 
-def make_decoder(
-    preset: str,
-    threads: int | None = None,
-    device: DeviceName = DeviceName.CPU,
-    precision: PrecisionName | None = None,
-) -> Decoder:
+def make_decoder(options: Options, threads: int | None = None) -> Decoder:
     """The engine, which takes a moment to import."""
     from ..decoder import Decoder
 
-    return Decoder(preset, threads, device.value, precision and precision.value)
+    return Decoder(options.preset, threads, options.device, options.precision)
 
 
 @contextmanager

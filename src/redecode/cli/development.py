@@ -14,7 +14,8 @@ from typing import Annotated
 
 import typer
 
-from .choices import DEFAULT_PRESET, Precision, Preset
+from ..options import CHOICES, Options
+from ..weights import DEFAULT_PRESET, Precision, Preset
 from .console import complain, extra, make_decoder, progress_bar, reported, say
 
 
@@ -83,8 +84,8 @@ def bench(
     ] = None,
     qf: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality factor.")] = 10,
     protocol: Annotated[Protocol, typer.Option(help="Luma as gray files, or colour files with 4:2:0.")] = Protocol.GRAY,
-    preset: Preset = DEFAULT_PRESET,
-    precision: Precision = None,
+    preset: Annotated[Preset, typer.Option(help=CHOICES["preset"].help)] = DEFAULT_PRESET,
+    precision: Annotated[Precision | None, typer.Option(help=CHOICES["precision"].help, show_default=CHOICES["precision"].unset)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Measure only the first so many pictures of a set.")] = None,
     results: Annotated[Path, typer.Option(help="Folder for the measurements (JSON).")] = Path("results"),
 ) -> None:
@@ -94,7 +95,7 @@ def bench(
         from ..evaluation.datasets import data_path
 
         folders = data or [data_path("eval", name) for name in SETS]
-        decoder = make_decoder(preset, precision=precision)
+        decoder = make_decoder(Options(preset=preset, precision=precision))
         measured = []
         for folder in folders:
             with _bench_progress(folder.name) as progress:
@@ -109,14 +110,14 @@ def bench(
 
 def figure(
     qf: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality factor.")] = 10,
-    preset: Preset = DEFAULT_PRESET,
+    preset: Annotated[Preset, typer.Option(help=CHOICES["preset"].help)] = DEFAULT_PRESET,
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG file to write.")] = Path("docs/details.png"),
 ) -> None:
     """Draw textured details, enlarged: JPEG, both layers, mask, result and original (as the paper's Fig. 2)."""
     with reported():
         from ..evaluation import figure as figures
 
-        figures.details(make_decoder(preset), qf).save(output)
+        figures.details(make_decoder(Options(preset=preset)), qf).save(output)
         say(output)
 
 

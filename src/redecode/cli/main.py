@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,14 +25,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import files
-from ..codec import formats
+from ..codec.formats import OF_SUFFIX, suffix_of
 from ..errors import DependencyError, UsageError
-from . import bulk, choices, development, info, plan, serve
+from ..options import Options
+from . import bulk, development, info, plan, serve
 from .console import NOTHING_DONE, SOME_FAILED, complain, make_decoder, progress_bar, reported, say
+from .parameters import ENGINE, with_options
 
 if TYPE_CHECKING:
     from ..decoder import Decoder
-    from ..recode import Options, Restored
+    from ..recode import Restored
     from ..restoration.tiling import Progress
 
 _HELP = (
@@ -57,8 +59,8 @@ restore_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_ex
 command_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 COMMANDS: dict[str, Callable[..., None]] = {
     "info": info.info,
-    "serve": serve.serve,
-    "bulk": bulk.bulk,
+    "serve": with_options(serve.serve, ENGINE, {"max_pixels": 64}),
+    "bulk": with_options(bulk.bulk),
     "train": development.train,
     "export": development.export,
     "bench": development.bench,
@@ -93,29 +95,14 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@restore_app.command(help=_HELP, epilog=_EPILOG, no_args_is_help=True)
 def restore(
     sources: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", show_default=False, help="Pictures, or folders of JPEGs.")],
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="FILE|FOLDER", help="Where to write: a .png, .webp, .avif, .tif or .jpg file, or a folder."),
     ] = None,
-    texture: choices.Texture = 1.0,
-    threshold: choices.Threshold = choices.DEFAULT_THRESHOLD,
-    preset: choices.Preset = choices.DEFAULT_PRESET,
-    layer: choices.Layer = choices.LayerName.FUSED,
-    projection: choices.Projection = True,
-    format_name: choices.Format = None,
-    quality: choices.Quality = None,
-    depth: choices.Depth = choices.DepthName.EIGHT,
-    same_size: choices.SameSize = False,
-    strip: choices.Strip = False,
-    auto_orient: choices.AutoOrient = False,
-    force_quality: choices.ForceQuality = None,
-    max_pixels: choices.MaxPixels = choices.DEFAULT_MAX_PIXELS,
-    as_is: choices.AsIs = False,
-    device: choices.Device = choices.DeviceName.CPU,
-    precision: choices.Precision = None,
+    *,
+    options: Options,
     threads: Annotated[int | None, typer.Option(min=1, show_default="all cores", help="Threads to compute with.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each file.")] = False,
@@ -127,40 +114,31 @@ def restore(
     with reported():
         folder = output is not None and output.endswith(("/", os.sep))
         target = None if output is None else Path(output)
-        chosen = _format(format_name, same_size, None if folder else target)
-        jobs, failures = plan.plan(sources, target, into_folder=folder, suffix=chosen.suffix)
+        options = _with_format(options, None if folder else target)
+        jobs, failures = plan.plan(sources, target, into_folder=folder, suffix=suffix_of(options.written_format))
         to_stdout = any(job.target == files.STANDARD for job in jobs)
         if as_json and to_stdout:
             raise UsageError("--json and the picture cannot both go to stdout; give -o a file")
-        options = choices.to_options(
-            texture,
-            layer,
-            projection,
-            chosen.value,
-            quality,
-            depth,
-            same_size,
-            strip,
-            auto_orient,
-            force_quality,
-            max_pixels,
-            as_is,
-            threshold,
-        )
         voice = _Voice(as_json, quiet or to_stdout, verbose)
         total = len(jobs) + len(failures)
         for failure in failures:
             voice.failed(failure)
-        failures += _process_all(jobs, options, _Engine(preset, threads, device, precision), overwrite, voice)
+        failures += _process_all(jobs, options, _Engine(options, threads), overwrite, voice)
     _conclude(failures, total)
 
 
-def _format(asked: formats.Format | None, same_size: bool, target: Path | None) -> formats.Format:
-    """The format that an option, the suffix of the output, or nothing asks for."""
-    by_suffix = formats.OF_SUFFIX.get(target.suffix.lower()) if target is not None and not target.is_dir() else None
-    wanted = asked or (formats.Format.JPEG if same_size and by_suffix is None else by_suffix) or formats.Format.PNG
-    if by_suffix not in (None, wanted):
-        raise UsageError(f"{target}: the suffix and --format {wanted.value} contradict each other")
+# Here, not above: as a decorator it would hide the command's own parameters from the type checker.
+restore_app.command(help=_HELP, epilog=_EPILOG, no_args_is_help=True)(
+    with_options(restore, unset={"format": "by the suffix of -o, else png"})
+)
+
+
+def _with_format(options: Options, target: Path | None) -> Options:
+    """The options with the format that the suffix of the output asks for, where they leave it open."""
+    by_suffix = OF_SUFFIX.get(target.suffix.lower()) if target is not None and not target.is_dir() else None
+    wanted = options if options.format or by_suffix is None else replace(options, format=by_suffix)
+    if by_suffix not in (None, wanted.written_format):
+        raise UsageError(f"{target}: the suffix and --format {options.format} contradict each other")
     return wanted
 
 
@@ -168,10 +146,8 @@ def _format(asked: formats.Format | None, same_size: bool, target: Path | None) 
 class _Engine:
     """Made when the first file needs it."""
 
-    preset: str
+    options: Options
     threads: int | None
-    device: choices.DeviceName
-    precision: choices.PrecisionName | None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -181,7 +157,7 @@ class _Engine:
 
     @cached_property
     def _decoder(self) -> Decoder:
-        return make_decoder(self.preset, self.threads, self.device, self.precision)
+        return make_decoder(self.options, self.threads)
 
 
 @dataclass(frozen=True)

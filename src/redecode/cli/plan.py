@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..codec import formats
+from ..codec.formats import OF_SUFFIX
 from ..errors import UsageError
 from ..files import INPUT_SUFFIXES, STANDARD, reason
 
 # For messages.
-_OUTPUT_NAMES = ", ".join(formats.OF_SUFFIX)
+_OUTPUT_NAMES = ", ".join(OF_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _output_folder(output: Path | None, single: bool, into_folder: bool) -> Path
         return None
     if os.path.isdir(output) or into_folder:
         return output
-    known = output.suffix.lower() in formats.OF_SUFFIX
+    known = output.suffix.lower() in OF_SUFFIX
     if single and known:
         return None
     if single:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .choices import MaxPixels
+from ..options import Options
 from .console import extra, reported, say
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def serve(
     allow_host: Annotated[list[str] | None, typer.Option(help="A name that this server is called by; may be repeated.")] = None,
     queue: Annotated[int, typer.Option(min=0, help="Pictures that may wait; others are told to come back.")] = 32,
     max_body: Annotated[float, typer.Option(min=0.001, metavar="MIB", help="Refuse larger files.")] = 64,
-    max_pixels: MaxPixels = 64,
+    *,
+    options: Options,
     max_time: Annotated[float, typer.Option(min=0.01, metavar="SECONDS", help="Give up on a picture after this long.")] = 600,
     keep: Annotated[float, typer.Option(min=0.01, metavar="MINUTES", help="Forget an open picture after so long without use.")] = 60,
     storage: Annotated[float, typer.Option(min=1, metavar="MIB", help="Disk space for open pictures.")] = 4096,
@@ -53,7 +54,7 @@ def serve(
             threads=max(1, cores - workers + 1),
             queue=queue,
             max_body=round(max_body * 2**20),
-            max_pixels=round(max_pixels * 1e6),
+            engine=options,
             job_seconds=max_time,
             keep_seconds=keep * 60,
             storage=round(storage * 2**20),

@@ -1,46 +1,35 @@
-"""The formats of results: names, file name suffixes, media types."""
+"""The formats of results: names, file name suffixes, media types. Light, so that `redecode --help` needs no NumPy."""
 
 from __future__ import annotations
 
-from enum import Enum
+from typing import Literal, get_args
 
-
-class Format(str, Enum):
-    """A picture format to write."""
-
-    PNG = "png"
-    WEBP = "webp"
-    AVIF = "avif"
-    TIFF = "tiff"
-    JPEG = "jpeg"
-
-    @property
-    def suffix(self) -> str:
-        """The usual file name suffix."""
-        return {"tiff": ".tif", "jpeg": ".jpg"}.get(self.value, f".{self.value}")
-
-    @property
-    def media_type(self) -> str:
-        """As in HTTP's Content-Type."""
-        return f"image/{self.value}"
-
-
-class LayerName(str, Enum):
-    """What of a result to write."""
-
-    FUSED = "fused"
-    BASE = "base"
-    TEXTURE = "texture"
-    MASK = "mask"
-
-
-FORMATS = tuple(f.value for f in Format)
-OF_SUFFIX = {
-    ".png": Format.PNG,
-    ".webp": Format.WEBP,
-    ".avif": Format.AVIF,
-    ".tif": Format.TIFF,
-    ".tiff": Format.TIFF,
-    ".jpg": Format.JPEG,
-    ".jpeg": Format.JPEG,
+FormatName = Literal["png", "webp", "avif", "tiff", "jpeg"]
+FORMATS: tuple[FormatName, ...] = get_args(FormatName)
+OF_SUFFIX: dict[str, FormatName] = {
+    ".png": "png",
+    ".webp": "webp",
+    ".avif": "avif",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
 }
+
+
+def suffix_of(name: FormatName) -> str:
+    """The usual file name suffix of a format: the first of OF_SUFFIX.
+
+    >>> suffix_of("jpeg")
+    '.jpg'
+    """
+    return next(suffix for suffix, of in OF_SUFFIX.items() if of == name)
+
+
+def media_type(name: FormatName) -> str:
+    """As in HTTP's Content-Type.
+
+    >>> media_type("avif")
+    'image/avif'
+    """
+    return f"image/{name}"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .. import weights
 from ..errors import DependencyError
+from ..weights import Precision
 from . import tiling
 
 Float32 = NDArray[np.float32]
@@ -40,7 +41,7 @@ class Network:
         seconds: that it has computed so far.
     """
 
-    def __init__(self, name: str, device: str, precision: str, threads: int | None) -> None:
+    def __init__(self, name: str, device: str, precision: Precision, threads: int | None) -> None:
         """
         Args:
             name: see :class:`redecode.weights.Weights`.

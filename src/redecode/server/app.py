@@ -10,6 +10,7 @@ import asyncio
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import PurePosixPath, PureWindowsPath
@@ -25,11 +26,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from .. import __version__, weights
-from ..codec.encode import Encoding
-from ..codec.formats import Format
+from ..codec.formats import FORMATS, media_type, suffix_of
 from ..errors import RedecodeError
 from ..facts import inspect
-from ..recode import Options, Restored, restore
+from ..options import Options
+from ..recode import Restored, restore
+from ..weights import Preset
 from . import pictures
 from .http import Guard, ProblemError, authorise, body
 from .jobs import BusyError, CancelledError, Job, OverdueError
@@ -74,7 +76,7 @@ def _may_answer(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _TAKES_FILE = {"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}}
-_GIVES_PICTURE: dict[str, Any] = {"content": {f.media_type: _BINARY for f in Format}, "description": "The picture."}
+_GIVES_PICTURE: dict[str, Any] = {"content": {media_type(name): _BINARY for name in FORMATS}, "description": "The picture."}
 _ALWAYS = (400, 401, 403, 421, 422)
 _WORKING = (*_ALWAYS, 408, 413, 429, 503, 507)
 
@@ -85,8 +87,8 @@ public = APIRouter()
 @api.post("/decode", response_class=Response, openapi_extra=_TAKES_FILE, responses={200: _GIVES_PICTURE, **_may_answer(*_WORKING)})
 async def decode(request: Request, service: Serviced, choices: Annotated[DecodeChoices, Query()]) -> Response:
     """Restore the file in the body. The headers `Redecode-…` of the answer say what was done."""
-    decoder = service.decoder(choices.preset)
-    options = choices.options(service.settings.max_pixels, choices.force_quality, choices.as_is)
+    options = service.settings.options(**choices.model_dump())
+    decoder = service.decoder(options.preset)
     with service.restoring.place():
         data = await body(request, service.settings.max_body)
         try:
@@ -96,7 +98,7 @@ async def decode(request: Request, service: Serviced, choices: Annotated[DecodeC
             service.metrics.outcomes.labels(problem.code if problem else "failure").inc()
             raise
     service.metrics.outcomes.labels("restored").inc()
-    return Response(restored.data, media_type=choices.format.media_type, headers=_report_headers(restored))
+    return Response(restored.data, media_type=media_type(options.written_format), headers=_report_headers(restored))
 
 
 def _report_headers(restored: Restored) -> dict[str, str]:
@@ -110,7 +112,7 @@ async def info(request: Request, service: Serviced) -> dict[str, Any]:
     """Tell what the file in the body is: size, quality, quantization tables, chroma subsampling, metadata."""
     with service.saving.place():
         data = await body(request, service.settings.max_body)
-        return await service.attend(service.saving, request, lambda _: inspect(data, service.settings.max_pixels))
+        return await service.attend(service.saving, request, lambda _: inspect(data, service.settings.engine.pixel_limit))
 
 
 @api.get("/presets")
@@ -120,7 +122,7 @@ async def presets() -> PresetsBody:
 
 
 @lru_cache
-def _preset(name: str) -> PresetBody:
+def _preset(name: Preset) -> PresetBody:
     records = {layer: weights.record(network) for layer, network in weights.PRESETS[name].items()}
     networks = {layer: NetworkBody(sha256=r["sha256"]["int8"], parameters=r["parameters"]) for layer, r in records.items()}
     return PresetBody(name=name, default=name == weights.DEFAULT_PRESET, networks=networks)
@@ -129,11 +131,11 @@ def _preset(name: str) -> PresetBody:
 @api.post("/pictures", status_code=202, openapi_extra=_TAKES_FILE, responses=_may_answer(*_WORKING))
 async def open_picture(request: Request, service: Serviced, choices: Annotated[RestoreChoices, Query()]) -> PictureBody:
     """Open the file in the body: restore it in the background, for all amounts of texture."""
-    service.decoder(choices.preset)
+    options = service.settings.options(**choices.model_dump())
     with ExitStack() as held:
         held.enter_context(service.restoring.place())
         data = await body(request, service.settings.max_body)
-        picture = service.pictures.add(choices)
+        picture = service.pictures.add(options)
         service.start(picture, data, held.pop_all())
     return _described(picture)
 
@@ -141,12 +143,12 @@ async def open_picture(request: Request, service: Serviced, choices: Annotated[R
 @api.post("/pictures/{id}/again", status_code=202, responses=_may_answer(*_WORKING, 404, 409))
 async def open_again(id: str, service: Serviced, choices: Annotated[RestoreChoices, Query()]) -> PictureBody:  # noqa: A002
     """Open the file of an open picture once more, to restore it in another way."""
-    service.decoder(choices.preset)
+    options = service.settings.options(**choices.model_dump())
     old = service.finished(id)
     with ExitStack() as held:
         held.enter_context(service.restoring.place())
         data = await asyncio.to_thread(_read, old, "source")
-        picture = service.pictures.add(choices)
+        picture = service.pictures.add(options)
         service.start(picture, data, held.pop_all())
     return _described(picture)
 
@@ -202,10 +204,10 @@ async def figures(
 async def result(request: Request, id: str, service: Serviced, choices: Annotated[ResultChoices, Query()]) -> Response:  # noqa: A002
     """The restored picture as a file, byte for byte what `redecode` writes."""
     picture = service.finished(id)
-    options = choices.options(service.settings.max_pixels)
+    options = service.settings.options(**choices.model_dump())
     with service.saving.place():
         data = await service.attend(service.saving, request, lambda _: pictures.result(picture, options))
-    return Response(data, media_type=choices.format.media_type)
+    return Response(data, media_type=media_type(options.written_format))
 
 
 @api.post(
@@ -220,7 +222,7 @@ async def archive(request: Request, service: Serviced, wanted: ArchiveBody) -> R
     file = service.pictures.scratch()
 
     def pack(job: Job) -> int:
-        return _pack(file, job, chosen, Encoding(wanted.format.value, wanted.quality), wanted.format.suffix, service.pictures.capacity)
+        return _pack(file, job, chosen, service.settings.options(format=wanted.format, quality=wanted.quality), service.pictures.capacity)
 
     try:
         with service.saving.place():
@@ -231,15 +233,15 @@ async def archive(request: Request, service: Serviced, wanted: ArchiveBody) -> R
     return StreamingResponse(_chunks(file), media_type="application/zip", headers={"Content-Length": str(size)})
 
 
-def _pack(file: IO[bytes], job: Job, chosen: list[tuple[Open, Wanted]], encoding: Encoding, suffix: str, capacity: int) -> int:
+def _pack(file: IO[bytes], job: Job, chosen: list[tuple[Open, Wanted]], options: Options, capacity: int) -> int:
     """Write an archive, and return its size."""
     taken: set[str] = set()
     # Pictures are packed already.
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
         for picture, wanted in chosen:
             job.check()
-            name = _entry_name(wanted.name, suffix, taken)
-            packed.writestr(zipfile.ZipInfo(name), pictures.result(picture, Options(texture=wanted.texture, encoding=encoding)))
+            name = _entry_name(wanted.name, suffix_of(options.written_format), taken)
+            packed.writestr(zipfile.ZipInfo(name), pictures.result(picture, replace(options, texture=wanted.texture)))
             if file.tell() > capacity:
                 raise NO_ROOM
     return file.tell()
@@ -273,7 +275,10 @@ def _described(picture: Open) -> PictureBody:
     width, height = picture.size or (None, None)
     return PictureBody(
         id=picture.id,
-        **picture.choices.model_dump(),
+        preset=picture.options.preset,
+        threshold=picture.options.threshold,
+        force_quality=picture.options.force_quality,
+        as_is=picture.options.as_is,
         state=picture.state,  # type: ignore[arg-type]
         tiles_done=picture.job.done,
         tiles_total=picture.job.total,

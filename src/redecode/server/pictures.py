@@ -23,11 +23,11 @@ from ..codec.picture import Picture, read
 from ..codec.recompression import first_generation
 from ..decoder import Decoder
 from ..facts import describe
-from ..recode import Options, encode_result
+from ..options import Options
+from ..recode import encode_result
 from ..restoration.render import to_pixels
 from ..result import Decoded
 from .jobs import Job
-from .schemas import RestoreChoices
 
 Pixels = NDArray[np.uint8]
 
@@ -59,7 +59,7 @@ class Open:
     Attributes:
         id: names it, unguessably.
         folder: its own, for its layers.
-        choices: how it is restored.
+        options: how it is restored.
         job: the restoring.
         state: "waiting", "working", "done" or "failed".
         facts: about the file, once it has been read.
@@ -74,7 +74,7 @@ class Open:
 
     id: str
     folder: Path
-    choices: RestoreChoices
+    options: Options
     job: Job = field(default_factory=Job)
     state: str = "waiting"
     facts: dict[str, Any] | None = None
@@ -117,10 +117,10 @@ class Pictures:
         """Bytes on disk, of the pictures that are settled."""
         return sum(picture.stored for picture in self)
 
-    def add(self, choices: RestoreChoices) -> Open:
+    def add(self, options: Options) -> Open:
         """A new picture, with a folder."""
         name = secrets.token_urlsafe(_ID_BYTES)
-        picture = Open(name, self._folder / name, choices)
+        picture = Open(name, self._folder / name, options)
         picture.folder.mkdir()
         self._open[name] = picture
         return picture
@@ -167,15 +167,16 @@ class Pictures:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def restore(picture: Open, decoder: Decoder, data: bytes, options: Options, job: Job) -> None:
+def restore(picture: Open, decoder: Decoder, data: bytes, job: Job) -> None:
     """Restore a file into an open picture's folder, for all amounts of texture.
 
     Raises:
         RedecodeError: the file cannot be restored.
     """
+    options = picture.options
     picture.state = "working"
     (picture.folder / "source").write_bytes(data)
-    source = read(data, options.max_pixels, options.force_quality, as_is=True)
+    source = read(data, options.pixel_limit, options.force_quality, as_is=True)
     earlier = first_generation(source) if isinstance(source, JpegImage) else None
     picture.facts = describe(source, earlier)
     if earlier is not None and not options.as_is:
@@ -186,7 +187,7 @@ def restore(picture: Open, decoder: Decoder, data: bytes, options: Options, job:
     _write_thumbnail(picture)
     picture.grid, picture.size = _grid(source), (original.shape[1], original.shape[0])
     job.check()
-    decoded = decoder.decode(source, 1.0, progress=job.step, layers=True)
+    decoded = decoder.decode(source, 1.0, progress=job.step, layers=True, threshold=options.threshold)
     with (picture.folder / "decoded").open("wb") as file:
         pickle.dump(decoded, file)
     for name, layer in (("base", decoded.base), ("texture", decoded.texture)):

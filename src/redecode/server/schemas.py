@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from .. import weights
-from ..codec.encode import Encoding
-from ..codec.formats import Format, LayerName
-from ..recode import Options
+from ..codec.formats import FormatName
+from ..options import CHOICES, DEFAULTS, TYPES, Scope
 
 MOST_AT_ONCE = 1000
 _NAME_LENGTH = 200
@@ -25,50 +23,32 @@ class ProblemBody(BaseModel):
     detail: str
 
 
-class ResultChoices(BaseModel):
-    """How a restored picture is to be written."""
+class Query(BaseModel):
+    """Some of the options, as parameters of a query; subclasses get the fields of :class:`Options` of their scopes."""
 
     model_config = ConfigDict(extra="forbid")
 
-    texture: float = Field(1.0, ge=0, le=1, description="How much texture: 0 is the fidelity layer alone.")
-    format: Format = Format.PNG
-    quality: int | None = Field(None, ge=1, le=100, description="Of webp (else lossless), avif (else 90) and jpeg (else 95).")
-    layer: LayerName = LayerName.FUSED
-    projection: bool = Field(True, description="Keep the result true to the file's data.")
-    depth: Literal["8", "16"] = Field("8", description="Bits per channel; 16 is for png and tiff.")
-    same_size: bool = Field(False, description="A JPEG with the file's own tables and coefficients.")
-    strip: bool = Field(False, description="Leave the metadata out (the colour profile stays).")
-    auto_orient: bool = Field(False, description="Turn the picture as its EXIF orientation says.")
 
-    def options(self, max_pixels: int, force_quality: int | None = None, as_is: bool = False) -> Options:
-        """In the terms of the engine."""
-        return Options(
-            texture=self.texture,
-            layer=self.layer.value,
-            projection=self.projection,
-            encoding=Encoding(self.format.value, self.quality),
-            depth=int(self.depth),
-            same_size=self.same_size,
-            strip=self.strip,
-            auto_orient=self.auto_orient,
-            force_quality=force_quality,
-            max_pixels=max_pixels,
-            as_is=as_is,
-        )
+def _query(name: str, doc: str, *scopes: Scope) -> type[Query]:
+    fields: dict[str, Any] = {option: (TYPES[option], _field(option)) for option, choice in CHOICES.items() if choice.scope in scopes}
+    return create_model(name, __base__=Query, __doc__=doc, **fields)
 
 
-class RestoreChoices(BaseModel):
-    """How a file is to be restored."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    preset: str = Field(weights.DEFAULT_PRESET, json_schema_extra={"enum": list(weights.PRESETS)}, description="Which networks.")
-    force_quality: int | None = Field(None, ge=1, le=100, description="Take a picture that is no JPEG for one of this quality.")
-    as_is: bool = Field(False, description="Do not go back to the first generation of a file that was compressed twice.")
+def _field(option: str) -> Any:
+    choice = CHOICES[option]
+    told = choice.help if choice.unset is None else f"{choice.help} Without it: {choice.unset}."
+    extra: Any = {"enum": list(choice.among)} if choice.among else None
+    return Field(DEFAULTS[option], ge=choice.least, le=choice.most, description=told, json_schema_extra=extra)
 
 
-class DecodeChoices(RestoreChoices, ResultChoices):
-    """Both at once."""
+if TYPE_CHECKING:
+    RestoreChoices = Query
+    ResultChoices = Query
+    DecodeChoices = Query
+else:
+    RestoreChoices = _query("RestoreChoices", "How a file is to be restored.", "restoring")
+    ResultChoices = _query("ResultChoices", "How a restored picture is to be written.", "result")
+    DecodeChoices = _query("DecodeChoices", "Both at once.", "restoring", "result")
 
 
 class FiguresBody(BaseModel):
@@ -84,6 +64,7 @@ class PictureBody(BaseModel):
 
     id: str
     preset: str
+    threshold: int = Field(description="As it was asked for.")
     force_quality: int | None = Field(description="As it was asked for.")
     as_is: bool = Field(description="As it was asked for.")
     state: Literal["waiting", "working", "done", "failed"]
@@ -148,5 +129,5 @@ class ArchiveBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     pictures: list[Wanted] = Field(min_length=1, max_length=MOST_AT_ONCE)
-    format: Format = Format.PNG
+    format: FormatName = "png"
     quality: int | None = Field(None, ge=1, le=100)

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -16,8 +16,9 @@ from starlette.types import Scope
 
 from .. import weights
 from ..decoder import Decoder
-from ..errors import DependencyError, RedecodeError, TooLargeError
-from ..recode import Options
+from ..errors import DependencyError, RedecodeError, TooLargeError, UsageError
+from ..options import CHOICES, Options
+from ..weights import Preset
 from . import pictures
 from .http import ProblemError, unless_gone
 from .jobs import BusyError, CancelledError, Job, Lane, OverdueError
@@ -32,6 +33,10 @@ _BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
 _LOG = logging.getLogger(__name__)
 
 
+# What a server refuses unless its operator says otherwise.
+_ENGINE = Options(max_pixels=64)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the operator chose.
@@ -43,7 +48,7 @@ class Settings:
         threads: that the networks share.
         queue: pictures that may wait.
         max_body: bytes of a file.
-        max_pixels: of a picture.
+        engine: the options that are the operator's, not the client's: those of the scope "engine".
         job_seconds: that one picture may take.
         keep_seconds: that an open picture is kept after it was last asked for.
         storage: bytes that all open pictures may take on disk.
@@ -55,10 +60,19 @@ class Settings:
     threads: int = 1
     queue: int = 32
     max_body: int = 64 << 20
-    max_pixels: int = 64_000_000
+    engine: Options = _ENGINE
     job_seconds: float = 600
     keep_seconds: float = 3600
     storage: int = 4 << 30
+
+    def options(self, **chosen: Any) -> Options:
+        """What a client has chosen, with what is the operator's.
+
+        Raises:
+            UsageError: a value that is not to be chosen.
+        """
+        engine = {name: getattr(self.engine, name) for name, choice in CHOICES.items() if choice.scope == "engine"}
+        return Options(**engine, **chosen)
 
 
 class Metrics:
@@ -101,11 +115,13 @@ class Service:
         self.saving = Lane(settings.workers, settings.queue, settings.job_seconds, self.metrics.saving_seconds.observe)
         self.pictures = Pictures(settings.storage, settings.keep_seconds)
         self.metrics.watch({"restoring": self.restoring, "saving": self.saving}, self.pictures)
-        self.decoders = {name: Decoder(name, settings.threads) for name in weights.PRESETS}
+        self.decoders: dict[Preset, Decoder] = {
+            name: Decoder(name, settings.threads, settings.engine.device, settings.engine.precision) for name in weights.PRESETS
+        }
         self._tasks: set[asyncio.Task[None]] = set()
         self._jobs: set[Job] = set()
 
-    def decoder(self, preset: str) -> Decoder:
+    def decoder(self, preset: Preset) -> Decoder:
         """The decoder of a preset, which all threads share.
 
         Raises:
@@ -149,14 +165,12 @@ class Service:
 
     def start(self, picture: Open, data: bytes, place: ExitStack) -> None:
         """Begin to restore a picture, and give its place back in the end."""
-        choices = picture.choices
-        decoder = self.decoder(choices.preset)
-        options = Options(force_quality=choices.force_quality, max_pixels=self.settings.max_pixels, as_is=choices.as_is)
+        decoder = self.decoder(picture.options.preset)
 
         async def work() -> None:
             with place:
                 try:
-                    await self.restoring.run(picture.job, lambda job: pictures.restore(picture, decoder, data, options, job))
+                    await self.restoring.run(picture.job, lambda job: pictures.restore(picture, decoder, data, job))
                     picture.state = "done"
                     if not self.pictures.settle(picture):
                         raise NO_ROOM
@@ -217,6 +231,8 @@ def problem_of(error: BaseException) -> ProblemError | None:
             return ProblemError(413, "too-many-pixels", str(error))
         case DependencyError():
             return None
+        case UsageError():
+            return ProblemError(422, "invalid", str(error))
         case RedecodeError():
             return ProblemError(422, type(error).__name__.removesuffix("Error").lower(), str(error))
         case FileNotFoundError():

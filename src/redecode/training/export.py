@@ -136,9 +136,14 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
     )
     assert program is not None  # None comes from the exporter that is not asked for here
     model = bare(program.model_proto)
-    models = {"float32": halved(model), "int8": quantized(model, samples, name.startswith(EXACT))}
+    models: dict[weights.Precision, onnx.ModelProto] = {
+        "float32": halved(model),
+        "int8": quantized(model, samples, name.startswith(EXACT)),
+    }
     folder = folder or Path(weights.__file__).parent
-    written = {precision: (weights.file_name(name, precision), form.SerializeToString()) for precision, form in models.items()}
+    written: dict[str, tuple[str, bytes]] = {
+        precision: (weights.file_name(name, precision), form.SerializeToString()) for precision, form in models.items()
+    }
     if kind == "edge":
         written["shrinkage"] = weights.shrinkage_file(name), _gains_of(models["int8"])
     for file, data in written.values():

@@ -12,19 +12,21 @@ import hashlib
 import json
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ..errors import DependencyError
 
+Preset = Literal["fast", "best"]
+Precision = Literal["int8", "float32"]
+DEFAULT_PRESET: Preset = "fast"
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 # Of each preset, the network of each layer.
-PRESETS = {
+PRESETS: dict[Preset, dict[str, str]] = {
     "fast": {"edge": "fast-edge", "texture": "fast-texture"},
     "best": {"edge": "best-edge", "texture": "best-texture"},
 }
-DEFAULT_PRESET = "fast"
 # And how the name of a network's file ends.
-_ENDINGS = {"int8": ".int8.onnx", "float32": ".onnx"}
-PRECISIONS = tuple(_ENDINGS)
+_ENDINGS: dict[Precision, str] = {"int8": ".int8.onnx", "float32": ".onnx"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def record(name: str) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def file_name(name: str, precision: str) -> str:
+def file_name(name: str, precision: Precision) -> str:
     """The file of a network, "fast-edge.int8.onnx" for example.
 
     Raises:
@@ -75,7 +77,7 @@ def shrinkage_file(name: str) -> str:
     return f"{name}.shrinkage.npy"
 
 
-def load(name: str, precision: str) -> Weights:
+def load(name: str, precision: Precision) -> Weights:
     """A shipped network, its files checked against the record.
 
     Raises:
