@@ -2,6 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOCK := $(VENV)/.uv/bin/uv --quiet pip compile pyproject.toml --universal --python-version 3.10 --generate-hashes \
+	--custom-compile-command 'make lock'
+# Builds of torch for the CPU have hashes of their own, and are not on PyPI, whose build for Linux brings 3 GB of CUDA along.
+UNLOCKED := $(patsubst %,--no-emit-package %,torch triton nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime \
+	nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
+	nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx cuda-toolkit cuda-bindings cuda-pathfinder)
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -34,6 +40,10 @@ bench: $(VENV)/.dev ## Measure quality on LIVE1 and BSDS500 val at QF 10 (needs 
 docs: $(VENV)/.docs ## Build the documentation with its API reference into site/
 	$(BIN)/mkdocs build --strict
 
+lock: $(VENV)/.uv ## Write requirements/*.txt anew: versions and hashes of what a server and a developer install
+	$(LOCK) --extra web --output-file requirements/server.txt
+	$(LOCK) --extra dev $(UNLOCKED) --output-file requirements/dev.txt
+
 clean: ## Remove the virtual environment, the built documentation and the result of demo
 	rm -rf $(VENV) site demo.png
 
@@ -52,4 +62,8 @@ $(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@ $(VENV)/.core
 
-.PHONY: help demo lint check test format bench docs clean
+$(VENV)/.uv: | $(VENV)/bin/python
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet uv
+
+.PHONY: help demo lint check test format bench docs lock clean

@@ -7,6 +7,7 @@ result.image        # uint8 [H, W, 3]: edges true to the signal, textures alive
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ from .errors import (
     UnsupportedError,
     UsageError,
 )
+
+# From 1.32 on, ONNX Runtime's wheels report to their maker, and leave a device id in the user's cache, unless this is set before they are
+# loaded. Set here, it holds for all of redecode, its worker processes, and whatever else the program loads afterwards.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __all__ = [
     "Decoded",

@@ -17,7 +17,7 @@ from PIL import Image
 
 from redecode.codec import jpeg, libjpeg, markers
 from redecode.codec.metadata import Metadata
-from redecode.errors import LimitError, RedecodeError, TooLargeError, UnreadableError, UnsupportedError
+from redecode.errors import DependencyError, LimitError, RedecodeError, TooLargeError, UnreadableError, UnsupportedError
 
 DATA = Path(__file__).parent / "data"
 SOF0, SOF2, SOS, DQT, DHT, DRI, COM = 0xC0, 0xC2, 0xDA, 0xDB, 0xC4, 0xDD, 0xFE
@@ -491,3 +491,13 @@ def test_a_crop_shows_its_part(subsampling: str) -> None:
     everything = whole.crop((0, 117), (0, 150))
     np.testing.assert_array_equal(everything.planes(), whole.planes())
     assert all(np.shares_memory(a.coefficients, b.coefficients) for a, b in zip(part.components, whole.components, strict=True))
+
+
+def test_another_jpeglib_is_refused(tmp_path: Path) -> None:
+    folder = Path(libjpeg._libjpeg()._name).parent
+    for name in libjpeg._DECLARATIONS:
+        (tmp_path / name).write_text((folder / name).read_text())
+    libjpeg._check_declarations(tmp_path)
+    (tmp_path / "cjpeglib_dct.cpp").write_text((folder / "cjpeglib_dct.cpp").read_text().replace("short *K,", "short *K, int flags,"))
+    with pytest.raises(DependencyError, match=r"jpeglib==1\.0\.2"):
+        libjpeg._check_declarations(tmp_path)

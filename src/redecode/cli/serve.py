@@ -16,6 +16,8 @@ from .console import extra, reported, say
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+# Clients that may wait for being accepted.
+_BACKLOG = 1024
 # After SIGTERM, requests at work may take this long to finish, in seconds.
 _GRACE_SECONDS = 30
 
@@ -79,12 +81,15 @@ def _run(app: FastAPI, listener: socket.socket, address: str) -> None:
 
 def _listening(host: str, port: int) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol by its number: only where it is named does asyncio switch off the delay of small answers (Nagle's algorithm).
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     # On POSIX, a port that was just given up can be taken again; on Windows the option would let others share ours.
     if os.name == "posix":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
+        # Before the address is told: who is told it may come at once.
+        listener.listen(_BACKLOG)
     except OSError:
         listener.close()
         raise

@@ -23,6 +23,13 @@ from . import markers
 # stdout and leave a temporary file behind, and it decodes each file twice, the first time with a marker handler that never ends on some
 # hostile files. libjpeg-turbo rather than jpeglib's default of libjpeg 6b because it is the one that is fuzzed and maintained.
 _LIBJPEG = "cjpeglib_turbo210.*"
+# How its functions must be declared for the calls below to be sound: jpeglib promises nothing of them, and a library in C does not tell.
+# Their source comes along.
+_DECLARATIONS = {
+    "cjpeglib_common_markers.cpp": "int read_jpeg_markers(const char *srcfile, unsigned char *markers)",
+    "cjpeglib_dct.cpp": "int read_jpeg_dct(const char *srcfile, short *Y, short *Cb, short *Cr, short *K, "
+    "unsigned short *qt, short *quant_tbl_no)",
+}
 
 
 @lru_cache(maxsize=1)
@@ -31,12 +38,27 @@ def _libjpeg() -> ctypes.CDLL:
     folders = spec.submodule_search_locations if spec else None
     found = [path for folder in folders or () for path in sorted(Path(folder, "cjpeglib").glob(_LIBJPEG)) if path.is_file()]
     if not found:
-        raise DependencyError("this installation has no jpeglib with libjpeg-turbo; reinstall it with: pip install 'jpeglib>=1.0.2'")
+        raise DependencyError("this installation has no jpeglib with libjpeg-turbo; reinstall it with: pip install 'jpeglib==1.0.2'")
+    _check_declarations(found[0].parent)
     library = ctypes.CDLL(str(found[0]))
     library.read_jpeg_markers.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
     # File, four component buffers (a null one is skipped), tables and their numbers (not asked for).
     library.read_jpeg_dct.argtypes = [ctypes.c_char_p, *[ctypes.c_void_p] * 6]
     return library
+
+
+def _check_declarations(folder: Path) -> None:
+    """
+    Raises:
+        DependencyError: the library's functions are not those that this module calls.
+    """
+    for name, declaration in _DECLARATIONS.items():
+        try:
+            source = (folder / name).read_text("utf-8", "replace")
+        except OSError:
+            source = ""
+        if "".join(declaration.split()) not in "".join(source.split()):
+            raise DependencyError("this jpeglib is not the one that redecode works with; install it with: pip install 'jpeglib==1.0.2'")
 
 
 def read_coefficients(segments: markers.Segments) -> tuple[list[NDArray[np.int16]], bool]:

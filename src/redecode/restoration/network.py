@@ -16,6 +16,9 @@ from ..errors import DependencyError
 from ..weights import Precision
 from . import tiling
 
+# Where the program had loaded ONNX Runtime before redecode could switch its reports off (see redecode/__init__.py).
+onnxruntime.disable_telemetry_events()
+
 Float32 = NDArray[np.float32]
 
 # ONNX Runtime's name of a device's execution provider, and what to install where this ONNX Runtime is built without it.
