@@ -1,4 +1,4 @@
-"""Where texture may enter, and what it costs: python bench/mask.py; writes results/mask.json and docs/mask.png.
+"""Where texture may enter, and what it costs: python bench/mask.py; writes results/mask.json (bench/figures.py draws it).
 
 Sweeps the mask's threshold T and window, binary and soft, and the amount of texture, at QF 10 in colour (4:2:0), projected. The
 default was chosen on held-out photographs; LIVE1 is reported beside them.
@@ -21,7 +21,7 @@ from redecode.decoder import Decoder
 from redecode.evaluation import lpips, metrics
 from redecode.evaluation.datasets import data_path
 from redecode.restoration.fusion import fuse
-from redecode.restoration.mask import PAPER_THRESHOLD, THRESHOLD, WINDOW, orientation_diversity, region_mask
+from redecode.restoration.mask import WINDOW, orientation_diversity, region_mask
 from redecode.restoration.render import to_pixels
 from redecode.training.data import list_images, load
 
@@ -84,40 +84,8 @@ def sweep(originals: Iterable[Pixels], decoder: Decoder, windows: Iterable[int])
     return [{"mask": name, **dict(zip(columns, np.mean(v, 0).round(4).tolist(), strict=True))} for name, v in found.items()]
 
 
-def draw(measured: dict[str, Any]) -> None:
-    """LPIPS against PSNR on both sets: over T, binary and soft, and over the amount of texture."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2))
-    for axis, name in zip(axes, ("held-out", "LIVE1"), strict=True):
-        rows = {row["mask"]: row for row in measured[name]}
-        curves: list[tuple[str, list[dict[str, float]], str]] = []
-        for kind, style in {"binary": "o-", **{f"soft {soft}": "--" for soft in SOFT}}.items():
-            points = [rows[f"window {WINDOW}, T {threshold}, {kind}"] for threshold in THRESHOLDS]
-            curves.append((f"T {THRESHOLDS[0]} … {THRESHOLDS[-1]}, {kind}", points, style))
-        for threshold in sorted({THRESHOLDS[0], THRESHOLD, PAPER_THRESHOLD}):
-            mask = f"window {WINDOW}, T {threshold}"
-            points = [rows["L_B"], *(rows[f"{mask}, texture {amount}"] for amount in AMOUNTS), rows[f"{mask}, binary"]]
-            curves.append((f"texture 0 … 1, T {threshold}", points, "x:"))
-        for label, points, style in curves:
-            axis.plot([p["psnr"] for p in points], [p["lpips"] for p in points], style, label=label, markersize=4)
-        for threshold in (THRESHOLD, PAPER_THRESHOLD):
-            point = rows[f"window {WINDOW}, T {threshold}, binary"]
-            axis.annotate(f" T {threshold}", (point["psnr"], point["lpips"]), fontsize=8, va="top")
-        for layer in ("L_B", "L_T"):
-            axis.plot(rows[layer]["psnr"], rows[layer]["lpips"], "ks", markersize=5)
-            axis.annotate(f" {layer}", (rows[layer]["psnr"], rows[layer]["lpips"]), fontsize=8)
-        axis.set(title=f"{name}, QF {QUALITY}, colour", xlabel="PSNR of RGB, dB", ylabel="LPIPS (lower is better)")
-        axis.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(ROOT / "docs" / "mask.png", dpi=110)
-
-
 def main() -> None:
-    """Sweep both sets, held-out photographs with all windows, and write everything that shows it."""
+    """Sweep both sets, held-out photographs with all windows, and write what was found."""
     decoder = Decoder("fast")
     measured: dict[str, Any] = {
         "redecode": __version__,
@@ -126,7 +94,6 @@ def main() -> None:
     for name, originals, windows in (("held-out", held_out(), WINDOWS), ("LIVE1", live1(), (WINDOW,))):
         measured[name] = sweep(originals, decoder, windows)
         (ROOT / "results" / "mask.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    draw(measured)
 
 
 if __name__ == "__main__":

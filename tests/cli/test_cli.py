@@ -394,7 +394,6 @@ def test_bench(run, stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(development, "make_decoder", lambda *_, **__: stub)
 
     monkeypatch.chdir(tmp_path)
-    Path("README.md").write_text("begin")
     for name in ("LIVE1", "BSDS500_val"):
         Path("eval", name).mkdir(parents=True)
     seen = []
@@ -405,11 +404,11 @@ def test_bench(run, stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         return name
 
     module(monkeypatch, "redecode.evaluation.benchmark", run=measure, write=lambda result, folder: folder / f"{result}.json")
-    module(monkeypatch, "redecode.evaluation.report", BEGIN="begin", render=" and ".join, update_readme=lambda readme, results: True)
+    module(monkeypatch, "redecode.evaluation.report", render=" and ".join)
     monkeypatch.setenv("REDECODE_DATA", str(tmp_path))
     code, out, err = run("bench", "--qf", 20, "--protocol", "colour", "--limit", 3)
     assert (code, out) == (0, "LIVE1 and BSDS500_val\n")
-    assert "updated README.md" in err
+    assert "wrote results/LIVE1.json" in err
     assert seen == [(tmp_path / "eval" / name, name, 20, "colour", 3) for name in ("LIVE1", "BSDS500_val")]
     monkeypatch.setenv("REDECODE_DATA", "nowhere")
     assert run("bench") == (2, "", "redecode: eval/LIVE1 is not in nowhere; set REDECODE_DATA to the data folder\n")

@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from redecode.evaluation import benchmark, report
+from redecode.evaluation import report
 from redecode.evaluation.benchmark import Protocol, Result, Row
 
-ROOT = Path(__file__).parents[2]
 KINDS = [("jpeg", False), *((method, projected) for method in ("base", "texture", "fused") for projected in (False, True))]
 GRAY = ("psnr", "psnr_b", "psnr_b_whole_blocks", "ssim_uniform", "ssim_gaussian", "e_psnr", "lpips", "consistent")
 COLOUR = ("psnr_rgb", "psnr_y", "lpips", "consistent")
@@ -43,7 +41,8 @@ def test_gray_results_give_table_1_with_the_papers_rows_and_table_2() -> None:
     assert rows["Proposed (paper)"][:3] == ["29.41", "28.63", "0.842"]
     assert rows["JPEG"] == ["30.00", "30.20", "30.300", "30.10", "30.400", "0.123", "99.96 %"]
     assert rows["fused, fast, projected"][0] == "36.00"
-    assert len(rows) == 9 + 7
+    assert rows["FBCNN (its paper)"] == ["29.75", "–", "–", "29.40", "0.827", "–", "–"]
+    assert len(rows) == 10 + 7
     assert "gray protocol, QF 10" in edge_title
     assert edge_header == ["E-PSNR (the paper's detector)", "E-PSNR (our detector)"]
     assert edge_rows["Proposed (paper)"] == ["22.22", "–"]
@@ -53,7 +52,7 @@ def test_gray_results_give_table_1_with_the_papers_rows_and_table_2() -> None:
 def test_colour_results_have_a_table_of_their_own() -> None:
     ((title, header, rows),) = tables(report.render([result(protocol="colour")]))
     assert "colour protocol" in title
-    assert header == ["PSNR of RGB", "PSNR of Y", "LPIPS ↓", "blocks true to the file"]
+    assert header == ["PSNR of RGB", "PSNR of Y", "LPIPS ↓", "consistent blocks"]
     assert rows["JPEG"] == ["30.00", "30.10", "0.123", "99.96 %"]
     assert not any("paper" in label for label in rows)
 
@@ -96,36 +95,3 @@ def test_qualities_share_a_short_table() -> None:
 
 def test_nothing_gives_nothing() -> None:
     assert report.render([]) == report.render_qualities([]) == ""
-
-
-def test_readme_is_changed_between_the_markers_and_once(tmp_path: Path) -> None:
-    readme, results = tmp_path / "README.md", tmp_path / "results"
-    readme.write_text(f"above\n\n{report.BEGIN}\nold\n{report.END}\n\nbelow\n", encoding="utf-8")
-    benchmark.write(result(), results)
-    benchmark.write(result(limit=2, quality=33), results)
-    assert report.update_readme(readme, results)
-    text = readme.read_text(encoding="utf-8")
-    assert text.startswith(f"above\n\n{report.BEGIN}\n**LIVE1")
-    assert text.endswith(f"\n{report.END}\n\nbelow\n")
-    assert "old" not in text
-    assert "QF 33" not in text
-    assert not report.update_readme(readme, results)
-
-
-def test_a_readme_without_markers_is_left_alone(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("no place here")
-    with pytest.raises(ValueError, match="results:begin"):
-        report.update_readme(readme, tmp_path)
-    assert readme.read_text() == "no place here"
-
-
-def test_the_committed_readme_is_in_step_with_the_committed_results(tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    if not list((ROOT / "results").glob("*.json")):
-        pytest.skip("no results are committed yet")
-    if report.BEGIN not in text:
-        pytest.skip("the README has no place for results yet")
-    copy = tmp_path / "README.md"
-    copy.write_text(text, encoding="utf-8")
-    assert not report.update_readme(copy, ROOT / "results"), "run redecode bench, or report.update_readme, and commit"

@@ -89,7 +89,7 @@ def bench(
     limit: Annotated[int | None, typer.Option(min=1, help="Measure only the first so many pictures of a set.")] = None,
     results: Annotated[Path, typer.Option(help="Folder for the measurements (JSON).")] = Path("results"),
 ) -> None:
-    """Measure quality on sets of originals, and draw the README's table anew (needs the extra `eval`)."""
+    """Measure quality on sets of originals: one JSON file for each, and tables on stdout (needs the extra `eval`)."""
     with reported(), extra("eval"):
         from ..evaluation import SETS, benchmark, report
         from ..evaluation.datasets import data_path
@@ -103,15 +103,12 @@ def bench(
             measured.append(result)
             complain(f"wrote {benchmark.write(result, results)}")
         say(report.render(measured))
-        readme = Path("README.md")
-        if readme.is_file() and report.BEGIN in readme.read_text(encoding="utf-8") and report.update_readme(readme, results):
-            complain("updated README.md")
 
 
 def figure(
     qf: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality factor.")] = 10,
     preset: Annotated[Preset, typer.Option(help=CHOICES["preset"].help)] = DEFAULT_PRESET,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG file to write.")] = Path("docs/details.png"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG file to write.")] = Path("details.png"),
 ) -> None:
     """Draw textured details, enlarged: JPEG, both layers, mask, result and original (as the paper's Fig. 2)."""
     with reported():

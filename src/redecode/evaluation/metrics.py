@@ -39,6 +39,12 @@ def psnr(reference: Image, restored: Image) -> float:
 
     Raises:
         ValueError: the shapes differ.
+
+    Example:
+        >>> import numpy as np
+        >>> original = np.full((8, 8), 100, np.uint8)
+        >>> round(psnr(original, original + 2), 2)
+        42.11
     """
     return _decibel(_squared_error(reference, restored).mean())
 
@@ -61,6 +67,16 @@ def psnr_b(reference: Image, restored: Image) -> float:
 
     Raises:
         ValueError: the shapes differ or are not [H, W].
+
+    Example:
+        A step between two blocks counts twice, as an error and as a visible block border:
+
+        >>> import numpy as np
+        >>> original = np.full((16, 16), 100, np.uint8)
+        >>> blocky = original.copy()
+        >>> blocky[:, 8:] += 4
+        >>> round(psnr(original, blocky), 2), round(psnr_b(original, blocky), 2)
+        (39.1, 36.67)
     """
     _require_gray(reference)
     return _decibel(_squared_error(reference, restored).mean() + _blocking_effect(restored))
@@ -86,6 +102,12 @@ def ssim_gaussian(reference: Image, restored: Image) -> float:
 
     Raises:
         ValueError: the shapes differ, are not [H, W], or are smaller than the window.
+
+    Example:
+        >>> import numpy as np
+        >>> original = np.random.default_rng(0).integers(0, 256, (32, 32))
+        >>> ssim_gaussian(original, original)
+        1.0
     """
     window = np.exp(-(np.arange(-5.0, 6.0) ** 2) / (2 * 1.5**2))
     return _ssim(reference, restored, window / window.sum())

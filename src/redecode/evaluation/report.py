@@ -1,4 +1,4 @@
-"""Results as the README's tables, with the paper's figures beside ours.
+"""Tables of benchmark results in Markdown, with published figures beside ours.
 
 Every table is of one set and one protocol, and every column of one metric: nothing is mixed.
 """
@@ -7,17 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
 
-from . import SETS, benchmark
+from . import SETS
 from .benchmark import Result, Row
 
-BEGIN = "<!-- results:begin -->"
-END = "<!-- results:end -->"
-
-# The paper's figures are all for the gray protocol at this quality factor.
-PAPER_QUALITY = 10
+# Published figures are all for the gray protocol at this quality factor.
+PUBLISHED_QUALITY = 10
 
 # The paper's Table 1: PSNR (dB), PSNR-B (dB), SSIM, measured with AR-CNN's code. That this means PSNR-B on whole blocks and
 # SSIM in the uniform 8×8 window is our finding: with these definitions our plain JPEG row on LIVE1 is the paper's.
@@ -43,6 +38,9 @@ _TABLE_1 = {
         "Proposed": (28.95, 28.00, 0.821),
     },
 }
+# Jiang, Zhang and Timofte, "Towards Flexible Blind JPEG Artifacts Removal", ICCV 2021: PSNR-B of the whole image and SSIM in the
+# Gaussian window, as its plain JPEG row tells (25.33 dB and 0.773 on LIVE1).
+_FBCNN = {"LIVE1": {"FBCNN": {"psnr": 29.75, "psnr_b": 29.40, "ssim_gaussian": 0.827}}}
 # The paper's Table 2: E-PSNR (dB), with a detector that it does not describe.
 _TABLE_2 = {
     "LIVE1": {"JPEG": 21.25, "AR-CNN": 21.88, "EP-GAN": 22.01, "Proposed": 22.22},
@@ -51,8 +49,6 @@ _TABLE_2 = {
 
 _METHODS = {"jpeg": "JPEG", "base": "L_B", "texture": "L_T", "fused": "fused"}
 _SET_NAMES = {"BSDS500_val": "BSDS500 val"}
-
-_Figures = TypeVar("_Figures")
 
 
 @dataclass(frozen=True)
@@ -69,13 +65,13 @@ _GRAY_COLUMNS = (
     _Column("psnr_b", "PSNR-B (whole image)"),
     _Column("ssim_gaussian", "SSIM (11×11 Gaussian)", 3),
     _Column("lpips", "LPIPS ↓", 3),
-    _Column("consistent", "blocks true to the file"),
+    _Column("consistent", "consistent blocks"),
 )
 _COLOUR_COLUMNS = (
     _Column("psnr_rgb", "PSNR of RGB"),
     _Column("psnr_y", "PSNR of Y"),
     _Column("lpips", "LPIPS ↓", 3),
-    _Column("consistent", "blocks true to the file"),
+    _Column("consistent", "consistent blocks"),
 )
 
 
@@ -134,52 +130,23 @@ def _quality_table(results: list[Result]) -> str:
         lines.append([label, *psnr, f"{gains['base']:+.2f}", f"{gains['fused']:+.2f}", *lpips])
     title = f"**{_set_title(first)}, {first.protocol} protocol, by quality factor**: dB, projected; the least gain over plain JPEG"
     commands = " and ".join(sorted({f"`{result.command}`" for result in results if result.quality == first.quality}))
-    return _table(title, header, lines, f"With {commands}, and so on for every quality factor")
-
-
-def update_readme(readme: Path, results_dir: Path) -> bool:
-    """Put the tables of all results on whole sets between the README's two markers: in full at the paper's quality, in short at all.
-
-    Args:
-        readme: a text with the lines BEGIN and END.
-        results_dir: holds what benchmark.write wrote.
-
-    Returns:
-        whether the text changed.
-
-    Raises:
-        ValueError: the markers are missing.
-    """
-    old = readme.read_text(encoding="utf-8")
-    before, begin, rest = old.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{readme.name} has no lines {BEGIN} and {END} to put the tables between")
-    results = [benchmark.read(path) for path in sorted(results_dir.glob("*-qf*.json"))]
-    whole = [result for result in results if result.limit is None]
-    tables = "\n".join(filter(None, (render([result for result in whole if result.quality == PAPER_QUALITY]), render_qualities(whole))))
-    new = f"{before}{BEGIN}\n{tables}{END}{after}"
-    if new != old:
-        readme.write_text(new, encoding="utf-8")
-    return new != old
+    return "\n".join([title, "", table(header, lines), "", f"With {commands}, and so on for every quality factor", ""])
 
 
 def _gray_table(results: list[Result]) -> str:
     first = results[0]
-    lines = []
-    for method, figures in _paper(_TABLE_1, first).items():
-        values = dict(zip(_TABLE_1_METRICS, figures, strict=True))
-        lines.append([f"{method} (paper)", *(_figure(values.get(c.metric), c) for c in _GRAY_COLUMNS)])
+    known = published(first)
+    lines = [[method, *(_figure(values.get(c.metric), c) for c in _GRAY_COLUMNS)] for method, values in known.items()]
     lines += _our_lines(results, _GRAY_COLUMNS)
     title = f"**{_set_title(first)}, gray protocol, QF {first.quality}**: luma as a one-component JPEG, dB"
-    if _paper(_TABLE_1, first):
+    if known:
         title += " (the paper's Table 1; where its JPEG row differs from ours, so does its protocol: compare gains over JPEG)"
     return _section(title, ["", *(c.header for c in _GRAY_COLUMNS)], lines, results)
 
 
 def _edge_table(results: list[Result]) -> str:
     first = results[0]
-    paper = _paper(_TABLE_2, first)
+    paper = _TABLE_2.get(first.set_name, {}) if _comparable(first) else {}
     column = _Column("e_psnr", "E-PSNR (our detector)")
     ours = _our_lines(results, (column,))
     title = f"**{_set_title(first)}, gray protocol, QF {first.quality}**: E-PSNR, dB, over the edges alone"
@@ -197,10 +164,27 @@ def _colour_table(results: list[Result]) -> str:
     return _section(title, ["", *(c.header for c in _COLOUR_COLUMNS)], _our_lines(results, _COLOUR_COLUMNS), results)
 
 
-def _paper(table: dict[str, dict[str, _Figures]], result: Result) -> dict[str, _Figures]:
-    """The paper's rows that may stand beside a result: none unless it is of the same quality and of the whole set."""
-    comparable = result.quality == PAPER_QUALITY and result.limit is None
-    return table.get(result.set_name, {}) if comparable else {}
+def published(result: Result) -> dict[str, dict[str, float]]:
+    """Published figures that may stand beside a result in the gray protocol.
+
+    Args:
+        result: of the gray protocol.
+
+    Returns:
+        by method, with its source in brackets, metrics by the names of :class:`benchmark.Row`; empty unless the result is of the
+        whole set and of the quality factor that the figures are for.
+    """
+    if not _comparable(result):
+        return {}
+    paper = {
+        f"{method} (paper)": dict(zip(_TABLE_1_METRICS, figures, strict=True))
+        for method, figures in _TABLE_1.get(result.set_name, {}).items()
+    }
+    return paper | {f"{method} (its paper)": figures for method, figures in _FBCNN.get(result.set_name, {}).items()}
+
+
+def _comparable(result: Result) -> bool:
+    return result.quality == PUBLISHED_QUALITY and result.limit is None
 
 
 def _our_lines(results: list[Result], columns: Iterable[_Column]) -> list[list[str]]:
@@ -232,16 +216,26 @@ def _set_title(result: Result) -> str:
 
 def _section(title: str, header: list[str], lines: list[list[str]], results: list[Result]) -> str:
     commands = [f"With redecode {result.versions['redecode']}: `{result.command}`" for result in results]
-    return _table(title, header, lines, "\n\n".join(commands))
+    return "\n".join([title, "", table(header, lines), "", "\n\n".join(commands), ""])
 
 
-def _table(title: str, header: list[str], lines: list[list[str]], below: str) -> str:
+def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, padded so that it reads well as plain text too: first column to the left, the others to the right.
+
+    Args:
+        header: names of the columns.
+        lines: of as many cells each.
+
+    Returns:
+        Markdown without a newline at its end.
+
+    Example:
+        >>> print(table(["", "PSNR"], [["JPEG", "27.77"]]))
+        |      |  PSNR |
+        | :--- | ----: |
+        | JPEG | 27.77 |
+    """
     widths = [max(3, *(len(line[i]) for line in [header, *lines])) for i in range(len(header))]
-    # Names to the left, figures to the right.
     rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
-    cells = [header, rule, *lines]
-    table = [
-        "| " + " | ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]) + " |"
-        for line in cells
-    ]
-    return "\n".join([title, "", *table, "", below, ""])
+    rows = [[line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))] for line in [header, rule, *lines]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
