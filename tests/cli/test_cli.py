@@ -350,7 +350,7 @@ def test_train(run, monkeypatch: pytest.MonkeyPatch) -> None:
         report(0.5, "half")
         calls.append((*args, options))
 
-    module(monkeypatch, "redecode.training.loop", train=train)
+    module(monkeypatch, "redecode.training.trainer", train=train)
     recipe, checkpoint = Path("recipes/fast-edge.toml"), Path("old/checkpoint.safetensors")
     many = {"devices": 2, "nodes": 1, "float32": True}
     assert run("train", "edge", "--recipe", recipe, "--max-time", 3, "--resume", checkpoint, "--devices", 2, "--float32")[0] == 0
@@ -369,7 +369,7 @@ def test_export(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "absent", "extra"),
     [
-        (["train", "edge", "--recipe", "x.toml"], "redecode.training.loop", "train"),
+        (["train", "edge", "--recipe", "x.toml"], "redecode.training.trainer", "train"),
         (["export", "x", "fast-edge"], "redecode.training.export", "train"),
         (["bench"], "redecode.evaluation.benchmark", "eval"),
     ],

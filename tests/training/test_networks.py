@@ -4,9 +4,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from redecode.training.networks import Discriminator, EdgeCNN, NetworkConfig, TextureGenerator, take_over  # noqa: E402
+from redecode.training.networks import Discriminator, EdgeCNN, Level, NetworkConfig, TextureGenerator, levels  # noqa: E402
+from redecode.training.warm_start import warm_start  # noqa: E402
 
 SMALL = NetworkConfig(channels=8, hidden=(8, 8))
+DEEP = NetworkConfig(channels=8, hidden=(8, 8), coarser=(Level(16, (8, 16)), Level(8, (8,))))
 
 
 def inputs(height: int = 32, width: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,7 +23,7 @@ def randomize(network: torch.nn.Module) -> None:
         torch.nn.init.normal_(parameter, std=0.1)
 
 
-@pytest.mark.parametrize("config", [SMALL, NetworkConfig(channels=8, hidden=(8,), unshuffle=1, conditioned=False)])
+@pytest.mark.parametrize("config", [SMALL, DEEP, NetworkConfig(channels=8, hidden=(8,), unshuffle=1, conditioned=False)])
 def test_shapes(config: NetworkConfig) -> None:
     planes, tables = inputs()
     restored, edge = EdgeCNN(config)(planes, tables)
@@ -36,15 +38,47 @@ def test_training_begins_at_the_plain_decode() -> None:
     assert torch.equal(EdgeCNN(SMALL)(planes, tables)[0], planes)
 
 
+def test_coarser_levels_begin_without_effect_and_learn() -> None:
+    planes, tables = inputs()
+    network = EdgeCNN(DEEP)
+    randomize(network)
+    for level in levels(network)[1:]:
+        torch.nn.init.zeros_(level.up.weight)
+        torch.nn.init.zeros_(level.up.bias)
+    flat = EdgeCNN(SMALL)
+    flat.load_state_dict({name: value for name, value in network.state_dict().items() if name in flat.state_dict()})
+    restored = network(planes, tables)[0]
+    assert torch.equal(restored, flat(planes, tables)[0])
+    restored.square().mean().backward()
+    assert (network.trunk.coarser.up.weight.grad.abs().sum((1, 2, 3)) > 0).all()
+
+
+def test_a_network_with_levels_starts_from_a_flat_one_and_from_its_like() -> None:
+    flat, small = EdgeCNN(SMALL), EdgeCNN(DEEP)
+    large = NetworkConfig(channels=16, hidden=(8, 8), coarser=(Level(24, (8, 16)), Level(16, (8,)), Level(8, (8,))))
+    planes, tables = inputs()
+    for trained in (flat, small):
+        randomize(trained)
+        network = EdgeCNN(large)
+        warm_start(network, trained)
+        for one, other in zip(network(planes, tables), trained(planes, tables), strict=True):
+            torch.testing.assert_close(one, other)
+    with pytest.raises(ValueError, match="cannot start"):
+        warm_start(EdgeCNN(SMALL), small)
+    with pytest.raises(ValueError, match="cannot start"):
+        # One block more before the coarser levels: they would see something else.
+        warm_start(EdgeCNN(NetworkConfig(channels=8, hidden=(8, 8, 8), coarser=DEEP.coarser)), small)
+
+
 LARGER = [NetworkConfig(channels=8, hidden=(8, 12, 6)), NetworkConfig(channels=11, hidden=(8, 12, 6))]
 
 
 @pytest.mark.parametrize("config", LARGER, ids=["deeper", "wider"])
 @pytest.mark.parametrize("kind", [EdgeCNN, TextureGenerator])
-def test_a_larger_network_takes_over_and_learns(kind: type[EdgeCNN] | type[TextureGenerator], config: NetworkConfig) -> None:
+def test_a_larger_network_starts_warm_and_learns(kind: type[EdgeCNN] | type[TextureGenerator], config: NetworkConfig) -> None:
     small, large = kind(SMALL), kind(config)
     randomize(small)
-    take_over(large, small)
+    warm_start(large, small)
     planes, tables = inputs()
     results = [network(planes, tables) for network in (small, large)]
     ones, others = (result if isinstance(result, tuple) else (result,) for result in results)
@@ -53,15 +87,15 @@ def test_a_larger_network_takes_over_and_learns(kind: type[EdgeCNN] | type[Textu
     sum(other.square().mean() for other in others).backward()
     for block, new in zip(large.trunk.blocks, (range(0), range(8, 12), range(6)), strict=True):
         assert (block.second.weight.grad[:, list(new)].abs().sum((0, 2, 3)) > 0).all()
-    # What new maps of the trunk say is there to be heeded.
+    # New maps of the trunk already have values to learn from.
     assert (large.trunk.blocks[0].first.weight.grad.abs().sum((0, 2, 3)) > 0).all()
     assert (large.out.weight.grad.abs().sum((0, 2, 3)) > 0).all()
 
 
 @pytest.mark.parametrize("sizes", [(8, (8,)), (8, (8, 6)), (4, (8, 8))])
-def test_a_smaller_network_cannot_take_over(sizes: tuple[int, tuple[int, ...]]) -> None:
+def test_a_smaller_network_cannot_start_warm(sizes: tuple[int, tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match="blocks"):
-        take_over(EdgeCNN(NetworkConfig(*sizes)), EdgeCNN(SMALL))
+        warm_start(EdgeCNN(NetworkConfig(*sizes)), EdgeCNN(SMALL))
 
 
 def test_batch_invariance() -> None:
@@ -73,14 +107,16 @@ def test_batch_invariance() -> None:
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 
-def test_the_receptive_field() -> None:
-    network = EdgeCNN(SMALL)
+@pytest.mark.parametrize("config", [SMALL, DEEP], ids=["flat", "levels"])
+def test_the_receptive_field(config: NetworkConfig) -> None:
+    network = EdgeCNN(config).double()
     randomize(network)
-    planes, tables = inputs(96, 96)
+    planes, tables = (each.double() for each in inputs(192, 192))
     planes.requires_grad_()
-    y = x = 48
+    y = x = 96
     network(planes, tables)[0][0, :, y, x].sum().backward()
     assert planes.grad is not None
     rows = planes.grad[0].abs().sum((0, 2)).nonzero()[:, 0]
     reach = max(y - int(rows.min()), int(rows.max()) - y)
-    assert reach == SMALL.receptive_field
+    # With levels it is a bound: not every step between grids costs all that it may.
+    assert config.receptive_field - 2 ** (len(config.coarser) + 1) < reach <= config.receptive_field

@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 
 from redecode import weights
-from redecode.training.quantize import with_maps_last
+from redecode.training.export.quantize import with_maps_last
 
 NAMES = sorted({name for preset in weights.PRESETS.values() for name in preset.values()})
 

@@ -48,11 +48,11 @@ def train(
 ) -> None:
     """Train a network by its recipe (needs the extra `train`)."""
     with reported(), extra("train"):
-        from ..training import loop
+        from ..training import trainer
 
         with _training_progress() as report:
             folder = output or Path("runs", f"{recipe.stem}-decay" if decay else recipe.stem)
-            loop.train(
+            trainer.train(
                 network.value,
                 recipe,
                 folder,

@@ -2,7 +2,7 @@
 
 Where a network's coefficient leaves its cell, the border is the nearest that the file allows, and not the most likely: originals lie
 further inside on average, and they do so too where the network comes near the border. :func:`shrink` moves each coefficient to that
-average, which is measured for each network (see :mod:`redecode.training.calibration`).
+average, which is measured for each network (see :mod:`redecode.training.export.shrinkage_table`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def shrink(planes: Float32, image: JpegImage, factors: Float32) -> Float32:
         planes: float32 [components, H, W], Y or Y, Cb, Cr at full size, 0 … 255, from a network trained for fidelity.
         image: the file.
         factors: float32 of TABLE_SHAPE, of that network: by what its distance from the middle of a cell is multiplied to give the
-            original's mean distance, see :mod:`redecode.training.calibration`.
+            original's mean distance, see :mod:`redecode.training.export.shrinkage_table`.
 
     Returns:
         Like the planes. Components as :func:`project` has them.

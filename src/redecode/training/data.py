@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from msgspec import Struct
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -26,8 +26,7 @@ CALIBRATION_IMAGES = 48
 CALIBRATION_SIDE = 192
 
 
-@dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a training run sees.
 
     Attributes:
@@ -111,9 +110,7 @@ def to_network(planes: NDArray[np.float32]) -> Tensor:
     return scaled
 
 
-def random_crop(
-    image: NDArray[np.uint8], patch: int, config: DataConfig, generator: random.Random
-) -> tuple[NDArray[np.uint8], int, str]:
+def random_crop(image: NDArray[np.uint8], patch: int, config: DataConfig, generator: random.Random) -> tuple[NDArray[np.uint8], int, str]:
     """A random crop of a photograph, and how to compress it.
 
     Args:

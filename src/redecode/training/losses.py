@@ -108,8 +108,9 @@ def gram_matrix(features: Tensor, patch: int) -> Tensor:
     return flat @ flat.transpose(1, 2)
 
 
-def texture_matching(features: Sequence[Tensor], features_original: Sequence[Tensor], patches: Sequence[int],
-                     weights: Sequence[float]) -> Tensor:
+def texture_matching(
+    features: Sequence[Tensor], features_original: Sequence[Tensor], patches: Sequence[int], weights: Sequence[float]
+) -> Tensor:
     """Equation (8): L_TM = Σ_l w_l L^l_TM.
 
     Args:

@@ -8,18 +8,32 @@ the quantization steps of luma and chroma.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from msgspec import Struct
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .equivariance import BLOCK, Conv, Linear, cells, concatenated, fixed, pairs, product, regular, table_steps
+
 COLOURS = 3
-BLOCK = 8
+NetworkName = Literal["edge", "texture"]
 
 
-@dataclass(frozen=True)
-class NetworkConfig:
+class Level(Struct, frozen=True, forbid_unknown_fields=True):
+    """Sizes of a coarser level, which works at half the resolution of the one above it.
+
+    Attributes:
+        channels: feature maps per convolution.
+        hidden: for each residual block, the maps between its two 3×3 convolutions.
+    """
+
+    channels: int
+    hidden: tuple[int, ...]
+
+
+class NetworkConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Sizes of an :class:`EdgeCNN` or a :class:`TextureGenerator`.
 
     Attributes:
@@ -27,6 +41,8 @@ class NetworkConfig:
         hidden: for each residual block, the maps between its two 3×3 convolutions.
         unshuffle: the trunk works at 1/unshuffle of the resolution, behind a pixel-unshuffle.
         conditioned: whether the quantization tables steer the network.
+        coarser: levels below the trunk's, each in the middle of the blocks of the one above it; without any the trunk is flat, with them it
+            is a U-Net.
 
     The paper's sizes (its Fig. 1 is not in its text) are taken to be SRGAN's generator, which the paper follows for the discriminator: 64
     maps, 16 blocks, full resolution, no conditioning, see recipes/paper-edge.toml; without batch normalisation, which harms restoration.
@@ -36,26 +52,26 @@ class NetworkConfig:
     hidden: tuple[int, ...] = (48,) * 8
     unshuffle: int = 2
     conditioned: bool = True
+    coarser: tuple[Level, ...] = ()
 
     @property
     def receptive_field(self) -> int:
-        """Its radius: pixels around another that its result may depend on, for both networks."""
-        # Stem, two per block, the trunk's last, the edge branch, the merge and the output. Each reaches one cell of the trunk's grid, and a
-        # pixel's own cell reaches up to unshuffle - 1 pixels beyond it.
-        convolutions = 2 * len(self.hidden) + 5
-        return convolutions * self.unshuffle + self.unshuffle - 1
+        """Its radius: pixels around another that its result may depend on, at most, for both networks."""
+        # Stem, two per block, the trunk's last, the edge branch, the merge and the output. Each reaches one cell of its level's grid, and a
+        # pixel's own cell of the coarsest grid reaches up to its side - 1 pixels beyond it.
+        side = self.unshuffle
+        reach = (2 * len(self.hidden) + 5) * side
+        for level in self.coarser:
+            side *= 2
+            reach += 2 * len(level.hidden) * side
+        return reach + side - 1
 
 
-def conv(inputs: int, outputs: int) -> nn.Conv2d:
-    """A 3×3 convolution of stride 1."""
-    return nn.Conv2d(inputs, outputs, 3, padding=1)
-
-
-def zero_conv(inputs: int, outputs: int) -> nn.Conv2d:
-    """Like :func:`conv`, but zero: the output of a correction, so that training begins at the plain decode."""
-    layer = conv(inputs, outputs)
+def zeroed(layer: Conv) -> Conv:
+    """The layer with zero weights: the output of a correction, so that training begins without it."""
     nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
     return layer
 
 
@@ -64,8 +80,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.first = conv(channels, hidden)
-        self.second = conv(hidden, channels)
+        self.first = Conv(regular(channels), regular(hidden))
+        self.second = Conv(regular(hidden), regular(channels))
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, channels, h, w] to the same."""
@@ -83,7 +99,8 @@ class TableBias(nn.Module):
     def __init__(self, channels: int, unshuffle: int) -> None:
         super().__init__()
         self.phase = BLOCK // unshuffle
-        self.mlp = nn.Sequential(nn.Linear(2 * BLOCK * BLOCK, 64), nn.ReLU(), nn.Linear(64, channels * self.phase**2))
+        places = product(regular(channels), cells(self.phase))
+        self.mlp = nn.Sequential(Linear(table_steps(2), pairs(64)), nn.ReLU(), Linear(pairs(64), places))
 
     def hidden(self, tables: Tensor) -> Tensor:
         """What the MLP makes of tables [B, 2, 8, 8] first: [B, 64], not negative."""
@@ -102,16 +119,52 @@ class TableBias(nn.Module):
         return biased.view(batch, channels, height, width)
 
 
-class Trunk(nn.Module):
+class _Blocks(nn.Module):
+    """The residual blocks of one level, with the coarser levels in their middle."""
+
+    def add_blocks(self, channels: int, hidden: tuple[int, ...], coarser: tuple[Level, ...]) -> None:
+        """Called once, where the blocks' weights belong among those of the level's other layers."""
+        self.blocks = nn.Sequential(*(ResidualBlock(channels, each) for each in hidden))
+        self.coarser = CoarserLevel(channels, *coarser) if coarser else None
+        self.before = (len(hidden) + 1) // 2
+
+    def through_blocks(self, features: Tensor) -> Tensor:
+        """[B, channels, h, w] to the same."""
+        blocks: list[ResidualBlock] = list(self.blocks)  # type: ignore[arg-type]
+        for block in blocks[: self.before]:
+            features = block(features)
+        if self.coarser is not None:
+            features = features + self.coarser(features)
+        for block in blocks[self.before :]:
+            features = block(features)
+        return features
+
+
+class CoarserLevel(_Blocks):
+    """A level at half the resolution, between a strided convolution and a pixel-shuffle that begins at zero."""
+
+    def __init__(self, finer: int, level: Level, *coarser: Level) -> None:
+        super().__init__()
+        self.down = Conv(regular(finer), regular(level.channels), side=2)
+        self.add_blocks(level.channels, level.hidden, coarser)
+        self.up = zeroed(Conv(regular(level.channels), product(regular(finer), cells(2)), side=1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, finer level's channels, h, w], even sides, to the correction that is added to them."""
+        return F.pixel_shuffle(self.up(self.through_blocks(self.down(features))), 2)
+
+
+class Trunk(_Blocks):
     """The feature extraction stack that both networks share in form: pixels and tables to feature maps."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        maps = regular(config.channels)
         self.unshuffle = config.unshuffle
-        self.stem = conv(COLOURS * config.unshuffle**2, config.channels)
+        self.stem = Conv(product(fixed(COLOURS), cells(config.unshuffle)), maps)
         self.bias = TableBias(config.channels, config.unshuffle) if config.conditioned else None
-        self.blocks = nn.Sequential(*(ResidualBlock(config.channels, hidden) for hidden in config.hidden))
-        self.last = conv(config.channels, config.channels)
+        self.add_blocks(config.channels, config.hidden, config.coarser)
+        self.last = Conv(maps, maps)
 
     def forward(self, planes: Tensor, tables: Tensor) -> Tensor:
         """Returns [B, channels, height / unshuffle, width / unshuffle]."""
@@ -120,7 +173,7 @@ class Trunk(nn.Module):
         if self.bias is not None:
             features = self.bias(features, tables)
         features = F.relu(features)
-        correction: Tensor = self.last(self.blocks(features))
+        correction: Tensor = self.last(self.through_blocks(features))
         return features + correction
 
 
@@ -153,11 +206,11 @@ class EdgeCNN(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        r2 = config.unshuffle**2
+        maps, pixels = regular(config.channels), cells(config.unshuffle)
         self.trunk = Trunk(config)
-        self.edge = conv(config.channels, r2)
-        self.merge = conv(config.channels + r2, config.channels)
-        self.out = zero_conv(config.channels, COLOURS * r2)
+        self.edge = Conv(maps, pixels)
+        self.merge = Conv(concatenated(maps, pixels), maps)
+        self.out = zeroed(Conv(maps, product(fixed(COLOURS), pixels)))
 
     def forward(self, planes: Tensor, tables: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the restored planes, like the input, and the edge map [batch, 1, height, width] on the scale of the label."""
@@ -174,62 +227,41 @@ class TextureGenerator(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
+        maps = regular(config.channels)
         self.trunk = Trunk(config)
-        self.merge = conv(config.channels, config.channels)
-        self.out = zero_conv(config.channels, COLOURS * config.unshuffle**2)
+        self.merge = Conv(maps, maps)
+        self.out = zeroed(Conv(maps, product(fixed(COLOURS), cells(config.unshuffle))))
 
     def forward(self, planes: Tensor, tables: Tensor) -> Tensor:
         """Returns the restored planes, like the input."""
         merged = F.relu(self.merge(self.trunk(planes, tables)))
         return planes + _to_pixels(self.out(merged), self.config.unshuffle)
 
-    def start_from(self, edge_cnn: EdgeCNN) -> None:
-        """Take over the weights of a trained Edge-CNN of the same config; the edge branch's share of the merge falls away."""
-        state = edge_cnn.state_dict()
-        own = {name: state[name] for name in self.state_dict()}
-        own["merge.weight"] = own["merge.weight"][:, : self.config.channels]
-        self.load_state_dict(own)
+
+Network = EdgeCNN | TextureGenerator
 
 
-def residual_blocks(network: EdgeCNN | TextureGenerator) -> list[ResidualBlock]:
-    """Those of a network's trunk, in order."""
-    return list(network.trunk.blocks)  # type: ignore[arg-type]
+def make_network(name: NetworkName, config: NetworkConfig) -> Network:
+    """A network with fresh weights."""
+    return EdgeCNN(config) if name == "edge" else TextureGenerator(config)
 
 
-@torch.no_grad()
-def take_over(network: EdgeCNN | TextureGenerator, trained: EdgeCNN | TextureGenerator) -> None:
-    """Start from a trained network of the same kind, which may be smaller: gives what that one gives.
+def levels(network: Network) -> list[Trunk | CoarserLevel]:
+    """A network's levels, from its trunk to the coarsest."""
+    found: list[Trunk | CoarserLevel] = [network.trunk]
+    while (coarser := found[-1].coarser) is not None:
+        found.append(coarser)
+    return found
 
-    Maps and blocks that the trained one lacks have no say at first, and are the last ones.
 
-    Args:
-        network: to start, with fresh weights.
-        trained: to start from, with no more maps, no more blocks, and in none of them more hidden maps.
+def blocks_of(level: Trunk | CoarserLevel) -> list[ResidualBlock]:
+    """The residual blocks of one level, in order."""
+    return list(level.blocks)  # type: ignore[arg-type]
 
-    Raises:
-        ValueError: it has.
-    """
-    blocks, old_blocks = residual_blocks(network), residual_blocks(trained)
-    sizes, old_sizes = [[block.first.out_channels for block in part] for part in (blocks, old_blocks)]
-    channels, old_channels = network.config.channels, trained.config.channels
-    if old_channels > channels or len(old_sizes) > len(sizes) or any(old > new for old, new in zip(old_sizes, sizes, strict=False)):
-        raise ValueError(f"{channels} maps and blocks of {sizes} cannot take over {old_channels} and blocks of {old_sizes}")
-    values = trained.state_dict()
-    for layer in (*(block.second for block in blocks), network.trunk.last):
-        nn.init.zeros_(layer.weight)
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    for name, own in network.state_dict().items():
-        if name not in values:
-            continue
-        old = values[name]
-        rows = old.shape[0]
-        # Old maps hear nothing of new ones. These say something from the beginning where nothing heeds them.
-        own[:rows] = 0
-        if name == "merge.weight":
-            # The edge branch's maps are behind the trunk's.
-            own[:rows, :old_channels], own[:rows, channels:] = old[:, :old_channels], old[:, old_channels:]
-        else:
-            own[tuple(slice(side) for side in old.shape)] = old
+
+def residual_blocks(network: Network) -> list[ResidualBlock]:
+    """Those of all levels, the trunk's first."""
+    return [block for level in levels(network) for block in blocks_of(level)]
 
 
 class Discriminator(nn.Module):
@@ -243,9 +275,9 @@ class Discriminator(nn.Module):
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
-        layers: list[nn.Module] = [conv(COLOURS, width), nn.LeakyReLU(0.2)]
-        inputs = width
-        for outputs, stride in [(1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2)]:
+        layers: list[nn.Module] = []
+        inputs = COLOURS
+        for outputs, stride in [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2)]:
             layers += [nn.Conv2d(inputs, outputs * width, 3, stride, 1), nn.LeakyReLU(0.2)]
             inputs = outputs * width
         self.features = nn.Sequential(*layers)

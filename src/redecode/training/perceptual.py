@@ -19,13 +19,38 @@ STD = (0.229, 0.224, 0.225)
 
 # Convolutions of torchvision's `features`, with the layer's name, up to what the losses need; "M" is 2×2 max pooling.
 _VGG16: list[tuple[str, int] | str] = [
-    ("relu1_1", 0), ("relu1_2", 2), "M", ("relu2_1", 5), ("relu2_2", 7), "M",
-    ("relu3_1", 10), ("relu3_2", 12), ("relu3_3", 14), "M", ("relu4_1", 17), ("relu4_2", 19), ("relu4_3", 21), "M",
+    ("relu1_1", 0),
+    ("relu1_2", 2),
+    "M",
+    ("relu2_1", 5),
+    ("relu2_2", 7),
+    "M",
+    ("relu3_1", 10),
+    ("relu3_2", 12),
+    ("relu3_3", 14),
+    "M",
+    ("relu4_1", 17),
+    ("relu4_2", 19),
+    ("relu4_3", 21),
+    "M",
 ]
 _VGG19: list[tuple[str, int] | str] = [
-    ("relu1_1", 0), ("relu1_2", 2), "M", ("relu2_1", 5), ("relu2_2", 7), "M",
-    ("relu3_1", 10), ("relu3_2", 12), ("relu3_3", 14), ("relu3_4", 16), "M",
-    ("relu4_1", 19), ("relu4_2", 21), ("relu4_3", 23), ("relu4_4", 25), "M",
+    ("relu1_1", 0),
+    ("relu1_2", 2),
+    "M",
+    ("relu2_1", 5),
+    ("relu2_2", 7),
+    "M",
+    ("relu3_1", 10),
+    ("relu3_2", 12),
+    ("relu3_3", 14),
+    ("relu3_4", 16),
+    "M",
+    ("relu4_1", 19),
+    ("relu4_2", 21),
+    ("relu4_3", 23),
+    ("relu4_4", 25),
+    "M",
 ]
 _ARCHITECTURES = {"vgg16": _VGG16, "vgg19": _VGG19}
 

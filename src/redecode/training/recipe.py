@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
 
 from ..errors import DependencyError
 from .data import DataConfig
@@ -17,8 +19,7 @@ else:
     import tomli as tomllib
 
 
-@dataclass(frozen=True)
-class Schedule:
+class Schedule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How long and how fast: warm-up, stable, decay.
 
     The learning rate rises for `warmup` steps and then stays. The stable part can be stopped and resumed any number of times. When weights
@@ -46,8 +47,7 @@ class Schedule:
     validate_every: int = 500
 
 
-@dataclass(frozen=True)
-class TextureLoss:
+class TextureLoss(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The weights of equations (4) and (8), and where the features come from.
 
     The paper gives λ1 = λ2 = 1e-6 and λ3 = 1e-3 but neither the scale of the images nor of the features. Here images are on [0, 1] and
@@ -63,7 +63,7 @@ class TextureLoss:
             "lpips" and its file to take LPIPS in its place; paths are relative to REDECODE_DATA, an empty one means torchvision's download.
         matching_network, matching_weights: architecture and file of the texture matching features.
         discriminator_width: maps of the discriminator's first layer, 64 in SRGAN.
-        discriminator_learning_rate: of Adam, constant share of the generator's schedule.
+        discriminator_learning_rate: of Adam, in the stable part.
         discriminator_warmup: steps during which the generator learns without equation (9).
     """
 
@@ -82,41 +82,63 @@ class TextureLoss:
     discriminator_warmup: int = 0
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that defines a training run.
+class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What defines a training run, for both networks.
 
     Attributes:
         schedule: see :class:`Schedule`.
         network: see :class:`redecode.training.networks.NetworkConfig`.
         data: see :class:`redecode.training.data.DataConfig`.
-        logarithmic: whether equation (2) enters equation (1) as :func:`redecode.training.losses.log_mse`.
-        edge_weight: weight of equation (3) in equation (1); the paper has 1.
-        through_cells: whether Edge-CNN is trained and validated through :func:`redecode.training.cells.estimate`.
-        texture: for Texture-GAN.
-        start: a checkpoint to start from, relative to the recipe; empty begins anew.
-        symmetric: whether the network is kept alike in all symmetries of the square, see :mod:`redecode.training.symmetry`.
+        start: a `weights.safetensors` for a warm start, relative to the recipe; empty begins anew.
+        equivariant: whether the weights are kept equivariant, see :mod:`redecode.training.equivariance`.
         seed: of the weights, the crops and the optimizer.
     """
 
     schedule: Schedule
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    logarithmic: bool = False
-    edge_weight: float = 1.0
-    through_cells: bool = False
-    texture: TextureLoss = field(default_factory=TextureLoss)
+    network: NetworkConfig = NetworkConfig()
+    data: DataConfig = DataConfig()
     start: str = ""
-    symmetric: bool = False
+    equivariant: bool = False
     seed: int = 0
 
 
-def read(path: Path) -> Recipe:
+class EdgeRecipe(Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What defines the training of an Edge-CNN, beside what all recipes have.
+
+    Attributes:
+        logarithmic: whether equation (2) enters equation (1) as :func:`redecode.training.losses.log_mse`.
+        edge_weight: weight of equation (3) in equation (1); the paper has 1.
+        shrinkage: whether the network is trained and validated through :func:`redecode.training.shrinkage.shrink`.
+    """
+
+    logarithmic: bool = False
+    edge_weight: float = 1.0
+    shrinkage: bool = False
+
+
+class TextureRecipe(Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What defines the training of a Texture-GAN, beside what all recipes have.
+
+    Attributes:
+        texture: see :class:`TextureLoss`.
+    """
+
+    texture: TextureLoss = TextureLoss()
+
+
+AnyRecipe = TypeVar("AnyRecipe", EdgeRecipe, TextureRecipe)
+
+
+def read(path: Path, kind: type[AnyRecipe]) -> AnyRecipe:
     """Read a recipe.
+
+    Args:
+        path: a TOML file.
+        kind: EdgeRecipe or TextureRecipe.
 
     Raises:
         DependencyError: there is no such file.
-        ValueError: it is no TOML, or names something that a recipe does not have; the message says what.
+        ValueError: it is no TOML, or an entry is unknown, missing or of the wrong type; the message names the entry.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -124,27 +146,8 @@ def read(path: Path) -> Recipe:
         raise DependencyError(f"there is no recipe {path}") from None
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: {error}") from None
-    recipe: Recipe = _build(Recipe, table, str(path))
-    return recipe
-
-
-def _build(kind: type[Any], table: dict[str, Any], where: str) -> Any:
-    known = get_type_hints(kind)
-    unknown = sorted(set(table) - {f.name for f in fields(kind)})
-    if unknown:
-        raise ValueError(f"{where}: unknown entry {unknown[0]!r}")
-    values = {}
-    for name, value in table.items():
-        if is_dataclass(known[name]):
-            value = _build(known[name], value, f"{where}, [{name}]")
-        values[name] = tuple(value) if isinstance(value, list) else value
     try:
-        return kind(**values)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from None
-
-
-def as_table(recipe: Recipe) -> dict[str, Any]:
-    """The recipe with all its defaults, as nested dictionaries for the weights' record."""
-    return asdict(recipe)
-
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).replace("`", "").partition(" - at $.")
+        raise ValueError(f"{path}: {place + ': ' if place else ''}{problem[:1].lower()}{problem[1:]}") from None

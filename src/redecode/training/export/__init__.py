@@ -1,4 +1,4 @@
-"""From a checkpoint to the ONNX files and the record that the package ships."""
+"""Export: from a training run's weights to the ONNX files and the record that the package ships."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import Dim
 
-from .. import weights
-from ..codec.jpeg import JpegImage
-from ..evaluation.datasets import data_path
-from ..restoration.tiling import ALIGNMENT
-from .calibration import gains
-from .data import Sample, calibration_crops, calibration_samples, to_network
-from .dead import GROUP, Network, pruned
-from .loop import load_record, load_weights, make_network, maps_together
-from .networks import EdgeCNN, residual_blocks, zero_conv
+from ... import weights
+from ...codec.jpeg import JpegImage
+from ...evaluation.datasets import data_path
+from ...restoration.tiling import ALIGNMENT
+from ..checkpoint import load_record, load_weights, orbit
+from ..data import Sample, calibration_crops, calibration_samples, to_network
+from ..equivariance import Conv, fixed
+from ..networks import EdgeCNN, make_network, residual_blocks, zeroed
+from ..pruning import GROUP, AnyNetwork, pruned
 from .quantize import bare, halved, quantized
+from .shrinkage_table import shrinkage_table
 
 # Who chooses this preset has the time for exact skips and an exact output: a fifth more for 0.01 dB at QF 10 and 0.05 at fine qualities
 # (docs/experiments.md).
 EXACT = "best-"
-# Photographs to measure gains on.
-GAIN_CROPS = 800
+# Photographs to measure shrinkage on.
+SHRINKAGE_CROPS = 800
 # In grey levels.
 HALO_TOLERANCE = 0.01
 LICENCE = (
@@ -57,7 +58,7 @@ class _Planes(nn.Module):
 
 
 @torch.no_grad()
-def in_whole_groups(network: Network) -> Network:
+def in_whole_groups(network: AnyNetwork) -> AnyNetwork:
     """The same network with as many zero maps beside those of the edge branch and of the output as make whole groups of GROUP."""
     result = copy.deepcopy(network)
     if isinstance(result, EdgeCNN):
@@ -71,8 +72,8 @@ def _whole(maps: int) -> int:
     return -(-maps // GROUP) * GROUP
 
 
-def _filled_up(layer: nn.Conv2d, inputs: int, outputs: int) -> nn.Conv2d:
-    filled = zero_conv(inputs, outputs)
+def _filled_up(layer: Conv, inputs: int, outputs: int) -> Conv:
+    filled = zeroed(Conv(fixed(inputs), fixed(outputs)))
     for name, value in layer.state_dict().items():
         filled.state_dict()[name][tuple(slice(side) for side in value.shape)] = value
     return filled
@@ -80,13 +81,13 @@ def _filled_up(layer: nn.Conv2d, inputs: int, outputs: int) -> nn.Conv2d:
 
 @torch.no_grad()
 def halo(network: nn.Module, samples: Iterable[Sample], receptive_field: int) -> int:
-    """How many pixels around a tile its result depends on in fact.
+    """The pixels around a tile that its result really depends on.
 
     The receptive field's outer parts have next to no weight: beyond some distance, no pixel changes the result by more than HALO_TOLERANCE.
 
     Args:
         network: takes planes and tables.
-        samples: pictures to find that distance on, larger than twice the receptive field.
+        samples: pictures to find that distance on; where they are too small to find it, the answer is the receptive field.
         receptive_field: its radius, which is the answer at most.
     """
     planes_of = _Planes(network).eval()
@@ -98,6 +99,8 @@ def halo(network: nn.Module, samples: Iterable[Sample], receptive_field: int) ->
         # What lies right of the middle, from a picture that begins in the middle: how far in does it differ?
         difference = (planes_of(planes[..., middle:], tables) - whole[..., middle:]).abs().amax((0, 1, 2)) * 255
         needed = max(needed, *(difference > HALO_TOLERANCE).nonzero().flatten().add(1).tolist(), 0)
+        if needed == len(difference):
+            return receptive_field
     return min(needed, receptive_field)
 
 
@@ -123,7 +126,7 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
     trained.load_state_dict(state)
     samples = calibration_samples(data_path("train"))
     run = load_record(checkpoint)
-    network = pruned(trained, samples, maps_together(run))
+    network = pruned(trained, samples, orbit(run))
     sizes = {2: ALIGNMENT * Dim("rows", min=1), 3: ALIGNMENT * Dim("columns", min=1)}
     program = torch.onnx.export(
         _Planes(in_whole_groups(network)).eval(),
@@ -145,7 +148,7 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
         precision: (weights.file_name(name, precision), form.SerializeToString()) for precision, form in models.items()
     }
     if kind == "edge":
-        written["shrinkage"] = weights.shrinkage_file(name), _gains_of(models["int8"])
+        written["shrinkage"] = weights.shrinkage_file(name), _shrinkage_of(models["int8"])
     for file, data in written.values():
         (folder / file).write_bytes(data)
     record = {
@@ -163,8 +166,8 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
     return path
 
 
-def _gains_of(model: onnx.ModelProto) -> bytes:
-    """The gains of a network, as a .npy file, in 16 bits; of its form in 8 bits, which is what most run."""
+def _shrinkage_of(model: onnx.ModelProto) -> bytes:
+    """The shrinkage table of a network, as a .npy file, in 16 bits; of its form in 8 bits, which is what most run."""
     session = onnxruntime.InferenceSession(model.SerializeToString())
 
     def restore(image: JpegImage) -> NDArray[np.float32]:
@@ -173,5 +176,6 @@ def _gains_of(model: onnx.ModelProto) -> bytes:
         return restored
 
     file = io.BytesIO()
-    np.save(file, gains(restore, islice(calibration_crops(data_path("train")), GAIN_CROPS)).astype(np.float16))
+    crops = islice(calibration_crops(data_path("train")), SHRINKAGE_CROPS)
+    np.save(file, shrinkage_table(restore, crops).astype(np.float16))
     return file.getvalue()

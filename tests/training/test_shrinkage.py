@@ -7,7 +7,9 @@ torch = pytest.importorskip("torch")
 
 from redecode.codec import colour, jpeg  # noqa: E402
 from redecode.restoration import projection, shrinkage  # noqa: E402
-from redecode.training import calibration, cells, data  # noqa: E402
+from redecode.training import data  # noqa: E402
+from redecode.training import shrinkage as differentiable  # noqa: E402
+from redecode.training.export.shrinkage_table import shrinkage_table  # noqa: E402
 
 KINDS = ("gray", "4:4:4", "4:2:2", "4:2:0")
 
@@ -27,7 +29,7 @@ def test_every_coefficient_moves_to_its_mean(photograph: np.ndarray) -> None:
     batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
     noise = torch.randn(batch["degraded"].shape, generator=torch.Generator().manual_seed(0)) * 6 / 255
     planes = (batch["held"] + noise).requires_grad_()
-    moved = cells.estimate(planes, batch)
+    moved = differentiable.shrink(planes, batch)
     moved.square().sum().backward()
     assert planes.grad is not None
     assert torch.isfinite(planes.grad).all()
@@ -35,20 +37,20 @@ def test_every_coefficient_moves_to_its_mean(photograph: np.ndarray) -> None:
         image = jpeg.read(jpeg.compress(original, 10, s))
         before, after = (p[i, : len(image.components)].detach().numpy() * 255 + 128 for p in (planes, moved))
         for was, now in zip(distances(before, image), distances(after, image), strict=True):
-            expected = np.copysign(np.interp(np.abs(was), np.arange(len(cells._MEANS)) / 20, cells._MEANS.numpy()), was)
+            expected = np.copysign(np.interp(np.abs(was), np.arange(len(differentiable._MEANS)) / 20, differentiable._MEANS.numpy()), was)
             np.testing.assert_allclose(now, expected, atol=1e-3)
             assert np.abs(now).max() < 0.5
-    plain = cells.estimate(batch["held"], batch)
+    plain = differentiable.shrink(batch["held"], batch)
     torch.testing.assert_close(plain, batch["held"], atol=1e-5, rtol=0)
 
 
-def test_gains_undo_what_is_known_to_be_wrong(photograph: np.ndarray) -> None:
-    """Whoever restores every coefficient at 1.25 times its true distance from the middle has a gain of 0.8, which gives the original."""
+def test_shrinkage_undoes_what_is_known_to_be_wrong(photograph: np.ndarray) -> None:
+    """Whoever restores every coefficient at 1.25 times its true distance from the middle has a factor of 0.8, which gives the original."""
     luma = colour.studio_luma(photograph[:112, :160])
     image = jpeg.read(jpeg.compress(luma, 10))
     exaggerated = image.planes() + 1.25 * (colour.to_planes(luma) - image.planes())
-    gains = calibration.gains(lambda _: exaggerated, [(luma, 10, "4:4:4")] * 2000)
-    assert gains.shape == shrinkage.TABLE_SHAPE
-    restored = shrinkage.shrink(exaggerated, image, gains.astype(np.float32))
+    table = shrinkage_table(lambda _: exaggerated, [(luma, 10, "4:4:4")] * 2000)
+    assert table.shape == shrinkage.TABLE_SHAPE
+    restored = shrinkage.shrink(exaggerated, image, table.astype(np.float32))
     before, after = (np.abs(planes - colour.to_planes(luma)).mean() for planes in (exaggerated, restored))
     assert after < 0.25 * before

@@ -1,4 +1,4 @@
-"""The gains of a network's coefficients, for :func:`redecode.restoration.shrinkage.shrink`: measured where the original is known."""
+"""The shrinkage table of a network, for :func:`redecode.restoration.shrinkage.shrink`: measured where the original is known."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codec import colour, jpeg
-from ..codec.jpeg import JpegImage
-from ..restoration.projection import coefficients_of
-from ..restoration.shrinkage import TABLE_COLUMNS, TABLE_SHAPE, factor_places, factor_rows
+from ...codec import colour, jpeg
+from ...codec.jpeg import JpegImage
+from ...restoration.projection import coefficients_of
+from ...restoration.shrinkage import TABLE_COLUMNS, TABLE_SHAPE, factor_places, factor_rows
 
 Restore = Callable[[JpegImage], NDArray[np.float32]]
 
-# Where little was measured, a gain stays near that of the next coarser step: it counts as so many coefficients in the column's middle.
+# Where little was measured, a factor stays near that of the next coarser step: it counts as so many coefficients in the column's middle.
 PRIOR = 1000
 # What stands for the next coarser step of the coarsest: coefficients stay where they are, but for those that are farther out than this.
 FARTHEST = 0.45
@@ -24,8 +24,8 @@ LARGEST = 1.5
 FLOOR = 4
 
 
-def gains(restore: Restore, crops: Iterable[tuple[NDArray[np.uint8], int, str]]) -> NDArray[np.float64]:
-    """By what to multiply a network's distances from the middles of the cells.
+def shrinkage_table(restore: Restore, crops: Iterable[tuple[NDArray[np.uint8], int, str]]) -> NDArray[np.float64]:
+    """The factors for a network's distances from the middles of the cells.
 
     In each place of the table it is the factor that leaves the smallest squared error. Every picture counts by the inverse of its
     error, as in a mean of decibels.

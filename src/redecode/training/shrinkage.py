@@ -1,4 +1,4 @@
-"""What :func:`redecode.restoration.shrinkage.shrink` does to a network's planes, as PyTorch differentiates it.
+"""Shrinkage as PyTorch differentiates it: what :func:`redecode.restoration.shrinkage.shrink` does to a network's planes.
 
 A network that is trained through it leaves to it what it hardly knows: where the quantization cells lie.
 """
@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from ..codec import dct
 from .data import Sample
 
-# Where the original's coefficient lies in the mean, by where the restored one lies, both as distances from the middle of the cell in
-# steps: at 0, 0.05, 0.1 and so on, the last for all beyond. Measured on training photographs before the first run that was trained through
-# it; at steps of 28 and more, luma and chroma and the networks of both presets have nearly the same. At finer ones the cells say less. The
-# network makes do with that, and what is shipped has gains of its own, see redecode.training.calibration.
+# Where the original's coefficient lies on average, by where the restored one lies, both as distances from the middle of the cell in steps:
+# at 0, 0.05, 0.1 and so on, the last for all beyond. Measured on training photographs before the first run that was trained through it; at
+# steps of 28 and more, luma and chroma and the networks of both presets have nearly the same. At finer ones cells tell less. The network
+# makes do with that, and what is shipped has a table of its own, see redecode.training.export.shrinkage_table.
 _MEANS = torch.tensor([0, 0.05, 0.1085, 0.167, 0.221, 0.2685, 0.312, 0.347, 0.374, 0.395, 0.41, 0.42, 0.428, 0.43])
 _MEANS_PER_STEP = 20
 _SAMPLES = dct.BLOCK**2
@@ -24,8 +24,8 @@ _SAMPLES = dct.BLOCK**2
 _BASIS = torch.from_numpy(dct.inverse(np.eye(_SAMPLES).reshape(-1, dct.BLOCK, dct.BLOCK))).reshape(_SAMPLES, _SAMPLES)
 
 
-def estimate(planes: Tensor, sample: Sample) -> Tensor:
-    """Move every DCT coefficient to where the original's lies in the mean.
+def shrink(planes: Tensor, sample: Sample) -> Tensor:
+    """Move every DCT coefficient to where the original's lies on average.
 
     Args:
         planes: what a network restored, [B, 3, H, W] on its scale.

@@ -23,12 +23,12 @@ from redecode.codec import jpeg  # noqa: E402
 from redecode.errors import DependencyError  # noqa: E402
 from redecode.restoration.shrinkage import TABLE_SHAPE  # noqa: E402
 from redecode.restoration.tiling import ALIGNMENT  # noqa: E402
-from redecode.training import data, loop, losses, perceptual, recipe  # noqa: E402
+from redecode.training import checkpoint, data, losses, perceptual, recipe, trainer  # noqa: E402
 from redecode.training.export import export  # noqa: E402
-from redecode.training.networks import EdgeCNN, NetworkConfig  # noqa: E402
+from redecode.training.networks import EdgeCNN, NetworkConfig, make_network  # noqa: E402
 
 NETWORK = "[network]\nchannels = 8\nhidden = [8]\n"
-CELLS = "logarithmic = true\nthrough_cells = true\n"
+SHRINKAGE = "logarithmic = true\nshrinkage = true\n"
 DATA = "[data]\npatch = 32\nbatch = 2\ndecay_patch = 48\ndecay_batch = 1\n"
 
 
@@ -54,24 +54,25 @@ def write_recipe(path: Path, steps: int, extra: str = "", losses: str = "") -> P
     return path
 
 
-def test_edge_trains_through_the_cells_resumes_and_exports(photographs: Path, tmp_path: Path) -> None:
+def test_edge_trains_through_the_shrinkage_resumes_and_exports(photographs: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     said: list[str] = []
-    loop.train("edge", write_recipe(tmp_path / "short.toml", 6, losses=CELLS), output, report=lambda fraction, text: said.append(text))
+    short = write_recipe(tmp_path / "short.toml", 6, losses=SHRINKAGE)
+    trainer.train("edge", short, output, report=lambda fraction, text: said.append(text))
     assert "6 steps" in said[-1]
-    loop.train("edge", write_recipe(tmp_path / "long.toml", 9, losses=CELLS), output, resume=output / loop.CHECKPOINT)
+    trainer.train("edge", write_recipe(tmp_path / "long.toml", 9, losses=SHRINKAGE), output, resume=output / trainer.CHECKPOINT)
     with (output / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == [4, 6, 8, 9]
     assert [int(row["images"]) for row in rows] == [8, 12, 16, 18]
     assert (output / "curve.png").stat().st_size > 0
 
-    record = loop.load_record(output / loop.WEIGHTS)
+    record = checkpoint.load_record(output / trainer.WEIGHTS)
     assert record["training"]["steps"] == 9
     assert record["recipe"]["schedule"]["soap"] is True
-    exported = json.loads(export(output / loop.WEIGHTS, "tiny-edge", tmp_path).read_text())
+    exported = json.loads(export(output / trainer.WEIGHTS, "tiny-edge", tmp_path).read_text())
     assert 0 <= exported["halo"] <= NetworkConfig(channels=8, hidden=(8,)).receptive_field
-    name, config, state = loop.load_weights(output / loop.WEIGHTS)
+    name, config, state = checkpoint.load_weights(output / trainer.WEIGHTS)
     assert name == "edge"
     network = EdgeCNN(config)
     network.load_state_dict(state)
@@ -86,26 +87,26 @@ def test_edge_trains_through_the_cells_resumes_and_exports(photographs: Path, tm
             (ours,) = session.run(None, {"planes": planes.numpy(), "tables": tables.numpy()})
             with torch.no_grad():
                 np.testing.assert_allclose(ours, network(planes, tables)[0], atol=tolerance)
-    gains = tmp_path / weights.shrinkage_file("tiny-edge")
-    assert hashlib.sha256(gains.read_bytes()).hexdigest() == exported["sha256"]["gains"]
-    assert np.load(gains).shape == TABLE_SHAPE
+    table = tmp_path / weights.shrinkage_file("tiny-edge")
+    assert hashlib.sha256(table.read_bytes()).hexdigest() == exported["sha256"]["shrinkage"]
+    assert np.load(table).shape == TABLE_SHAPE
     with pytest.raises(ValueError, match="-edge"):
-        export(output / loop.WEIGHTS, "tiny-texture", tmp_path)
+        export(output / trainer.WEIGHTS, "tiny-texture", tmp_path)
 
 
 def trained(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint."""
-    return load_file(path / loop.CHECKPOINT)
+    return load_file(path / trainer.CHECKPOINT)
 
 
-@pytest.mark.parametrize("symmetric", [True, False])
-def test_an_interrupted_run_is_the_uninterrupted_one(photographs: Path, tmp_path: Path, symmetric: bool) -> None:
-    head = f"symmetric = {str(symmetric).lower()}\n" + CELLS
+@pytest.mark.parametrize("equivariant", [True, False])
+def test_an_interrupted_run_is_the_uninterrupted_one(photographs: Path, tmp_path: Path, equivariant: bool) -> None:
+    head = f"equivariant = {str(equivariant).lower()}\n" + SHRINKAGE
     whole, first, second = (tmp_path / name for name in ("whole", "first", "second"))
-    loop.train("edge", write_recipe(tmp_path / "7.toml", 7, losses=head), whole)
-    loop.train("edge", write_recipe(tmp_path / "3.toml", 3, losses=head), first)
+    trainer.train("edge", write_recipe(tmp_path / "7.toml", 7, losses=head), whole)
+    trainer.train("edge", write_recipe(tmp_path / "3.toml", 3, losses=head), first)
     # As on another machine: a new folder, and nothing but the checkpoint.
-    loop.train("edge", tmp_path / "7.toml", second, resume=first / loop.CHECKPOINT)
+    trainer.train("edge", tmp_path / "7.toml", second, resume=first / trainer.CHECKPOINT)
     expected = trained(whole)
     for name, value in trained(second).items():
         torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-5)
@@ -115,54 +116,54 @@ def test_an_interrupted_run_is_the_uninterrupted_one(photographs: Path, tmp_path
 
 def test_a_decay_branches_off_and_leaves_the_stable_part_alone(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
-    set_rates = loop._set_rates
+    set_rates = trainer._set_rates
 
-    def watched(plan: recipe.Recipe, state: loop.State, progress: float) -> None:
+    def watched(plan: recipe.Recipe, state: checkpoint.State, progress: float) -> None:
         set_rates(plan, state, progress)
         rates.append(state.optimizers["network"].param_groups[0]["lr"])
 
-    monkeypatch.setattr(loop, "_set_rates", watched)
+    monkeypatch.setattr(trainer, "_set_rates", watched)
     stable, decay = tmp_path / "stable", tmp_path / "decay"
-    path = write_recipe(tmp_path / "r.toml", 12, losses=CELLS)
-    loop.train("edge", path, stable)
+    path = write_recipe(tmp_path / "r.toml", 12, losses=SHRINKAGE)
+    trainer.train("edge", path, stable)
     assert rates == pytest.approx([0.5e-3] + [1e-3] * 11)
     rates.clear()
-    before = (stable / loop.CHECKPOINT).read_bytes()
-    loop.train("edge", path, decay, decay=stable / loop.CHECKPOINT)
+    before = (stable / trainer.CHECKPOINT).read_bytes()
+    trainer.train("edge", path, decay, decay=stable / trainer.CHECKPOINT)
     # A fifth of all 15 steps.
     assert rates == pytest.approx([1e-3, 2e-3 / 3, 1e-3 / 3])
-    assert (stable / loop.CHECKPOINT).read_bytes() == before
-    assert loop.load_record(decay / loop.WEIGHTS)["training"]["steps"] == 15
-    assert loop.load_record(decay / loop.WEIGHTS)["training"]["decay_steps"] == 3
-    assert loop.load_record(stable / loop.WEIGHTS)["training"]["decay_steps"] == 0
+    assert (stable / trainer.CHECKPOINT).read_bytes() == before
+    assert checkpoint.load_record(decay / trainer.WEIGHTS)["training"]["steps"] == 15
+    assert checkpoint.load_record(decay / trainer.WEIGHTS)["training"]["decay_steps"] == 3
+    assert checkpoint.load_record(stable / trainer.WEIGHTS)["training"]["decay_steps"] == 0
     with (decay / "curve.csv").open() as file:
         # The whole lineage; the decay sees one crop a step.
         assert [(int(row["step"]), int(row["images"])) for row in csv.DictReader(file)] == [(4, 8), (8, 16), (12, 24), (15, 27)]
     with pytest.raises(ValueError, match="decay"):
-        loop.train("edge", path, tmp_path / "again", decay=decay / loop.CHECKPOINT)
+        trainer.train("edge", path, tmp_path / "again", decay=decay / trainer.CHECKPOINT)
     with pytest.raises(ValueError, match="output folder of its own"):
-        loop.train("edge", path, stable, decay=stable / loop.CHECKPOINT)
+        trainer.train("edge", path, stable, decay=stable / trainer.CHECKPOINT)
     other = write_recipe(tmp_path / "other.toml", 20)
     other.write_text(other.read_text().replace("hidden = [8]", "hidden = [16]"))
     with pytest.raises(ValueError, match="another network"):
-        loop.train("edge", other, tmp_path / "other", resume=stable / loop.CHECKPOINT)
+        trainer.train("edge", other, tmp_path / "other", resume=stable / trainer.CHECKPOINT)
 
 
 def test_an_interrupted_decay_goes_on_to_its_end(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_recipe(tmp_path / "r.toml", 12, losses=CELLS)
-    loop.train("edge", path, tmp_path / "stable")
-    progress = loop._progress
-    monkeypatch.setattr(loop, "_progress", lambda plan, state, minutes: 1.0 if state.step == 14 else progress(plan, state, minutes))
-    loop.train("edge", path, tmp_path / "decay", decay=tmp_path / "stable" / loop.CHECKPOINT)
-    assert loop.load_record(tmp_path / "decay" / loop.WEIGHTS)["training"]["steps"] == 14
+    path = write_recipe(tmp_path / "r.toml", 12, losses=SHRINKAGE)
+    trainer.train("edge", path, tmp_path / "stable")
+    progress = trainer._progress
+    monkeypatch.setattr(trainer, "_progress", lambda plan, state, minutes: 1.0 if state.step == 14 else progress(plan, state, minutes))
+    trainer.train("edge", path, tmp_path / "decay", decay=tmp_path / "stable" / trainer.CHECKPOINT)
+    assert checkpoint.load_record(tmp_path / "decay" / trainer.WEIGHTS)["training"]["steps"] == 14
     monkeypatch.undo()
     monkeypatch.setenv("REDECODE_DATA", str(photographs))
-    loop.train("edge", path, tmp_path / "decay", resume=tmp_path / "decay" / loop.CHECKPOINT)
-    assert loop.load_record(tmp_path / "decay" / loop.WEIGHTS)["training"]["steps"] == 15
+    trainer.train("edge", path, tmp_path / "decay", resume=tmp_path / "decay" / trainer.CHECKPOINT)
+    assert checkpoint.load_record(tmp_path / "decay" / trainer.WEIGHTS)["training"]["steps"] == 15
 
 
 def test_sigterm_saves_and_ends(photographs: Path, tmp_path: Path) -> None:
-    path = write_recipe(tmp_path / "r.toml", 100_000, losses=CELLS)
+    path = write_recipe(tmp_path / "r.toml", 100_000, losses=SHRINKAGE)
     command = [sys.executable, "-m", "redecode", "train", "edge", "--recipe", path, "--output", tmp_path / "run"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
@@ -171,19 +172,19 @@ def test_sigterm_saves_and_ends(photographs: Path, tmp_path: Path) -> None:
         process.terminate()
         process.stderr.read()
         assert process.wait(60) == 0
-    assert loop.load_record(tmp_path / "run" / loop.WEIGHTS)["training"]["steps"] >= 20
+    assert checkpoint.load_record(tmp_path / "run" / trainer.WEIGHTS)["training"]["steps"] >= 20
 
 
-def test_a_symmetric_network_stays_so(photographs: Path, tmp_path: Path) -> None:
+def test_an_equivariant_network_stays_so(photographs: Path, tmp_path: Path) -> None:
     plan = write_recipe(tmp_path / "plan.toml", 5)
-    plan.write_text("symmetric = true\n" + plan.read_text())
-    loop.train("edge", plan, tmp_path / "run")
-    assert loop.maps_together(loop.load_record(tmp_path / "run" / loop.WEIGHTS)) == 8
+    plan.write_text("equivariant = true\n" + plan.read_text())
+    trainer.train("edge", plan, tmp_path / "run")
+    assert checkpoint.orbit(checkpoint.load_record(tmp_path / "run" / trainer.WEIGHTS)) == 8
     more = write_recipe(tmp_path / "more.toml", 2)
-    more.write_text('symmetric = true\nstart = "run/weights.safetensors"\n' + more.read_text().replace("[8]", "[16, 8]"))
-    loop.train("edge", more, tmp_path / "more")
-    name, config, state = loop.load_weights(tmp_path / "more" / loop.WEIGHTS)
-    network = loop.make_network(name, config)
+    more.write_text('equivariant = true\nstart = "run/weights.safetensors"\n' + more.read_text().replace("[8]", "[16, 8]"))
+    trainer.train("edge", more, tmp_path / "more")
+    name, config, state = checkpoint.load_weights(tmp_path / "more" / trainer.WEIGHTS)
+    network = make_network(name, config)
     network.load_state_dict(state)
     planes, tables = torch.rand(1, 3, 32, 32) - 0.5, torch.rand(1, 2, 8, 8) * 40 + 1
     with torch.no_grad():
@@ -192,18 +193,18 @@ def test_a_symmetric_network_stays_so(photographs: Path, tmp_path: Path) -> None
     torch.testing.assert_close(turned.transpose(2, 3), result, atol=1e-5, rtol=1e-4)
 
 
-def test_a_symmetric_network_starts_from_one_that_is(photographs: Path, tmp_path: Path) -> None:
-    loop.train("edge", write_recipe(tmp_path / "plan.toml", 1), tmp_path / "run")
+def test_an_equivariant_network_starts_from_one_that_is(photographs: Path, tmp_path: Path) -> None:
+    trainer.train("edge", write_recipe(tmp_path / "plan.toml", 1), tmp_path / "run")
     more = write_recipe(tmp_path / "more.toml", 1)
-    more.write_text('symmetric = true\nstart = "run/weights.safetensors"\n' + more.read_text())
-    with pytest.raises(ValueError, match="symmetric"):
-        loop.train("edge", more, tmp_path / "more")
+    more.write_text('equivariant = true\nstart = "run/weights.safetensors"\n' + more.read_text())
+    with pytest.raises(ValueError, match="equivariant"):
+        trainer.train("edge", more, tmp_path / "more")
 
 
 def test_texture_trains_with_all_four_terms(photographs: Path, tmp_path: Path) -> None:
     save_vgg(photographs / "vgg19.safetensors", "vgg19", 10)
     save_vgg(photographs / "vgg16.safetensors", "vgg16", 21)
-    loop.train("edge", write_recipe(tmp_path / "edge.toml", 1), tmp_path / "edge")
+    trainer.train("edge", write_recipe(tmp_path / "edge.toml", 1), tmp_path / "edge")
     texture = (
         '[texture]\nmatching_weights = "vgg19.safetensors"\nperceptual_network = "vgg16"\nperceptual_weights = "vgg16.safetensors"\n'
         "discriminator_width = 2\n"
@@ -211,13 +212,13 @@ def test_texture_trains_with_all_four_terms(photographs: Path, tmp_path: Path) -
     path = write_recipe(tmp_path / "texture.toml", 20, texture)
     path.write_text('start = "edge/weights.safetensors"\n' + path.read_text())
     said: list[str] = []
-    loop.train("texture", path, tmp_path / "texture", report=lambda fraction, text: said.append(text))
+    trainer.train("texture", path, tmp_path / "texture", report=lambda fraction, text: said.append(text))
     assert all(term in said[-2] for term in ("mse", "percep", "tm", "adv", "D"))
-    name, _, state = loop.load_weights(tmp_path / "texture" / loop.WEIGHTS)
+    name, _, state = checkpoint.load_weights(tmp_path / "texture" / trainer.WEIGHTS)
     assert name == "texture"
     assert all(value.isfinite().all() for value in state.values())
-    assert loop.load_record(tmp_path / "texture" / loop.WEIGHTS)["start"]["training"]["steps"] == 1
-    start = load_file(tmp_path / "edge" / loop.WEIGHTS)
+    assert checkpoint.load_record(tmp_path / "texture" / trainer.WEIGHTS)["start"]["training"]["steps"] == 1
+    start = load_file(tmp_path / "edge" / trainer.WEIGHTS)
     assert not torch.equal(start["trunk.stem.weight"], state["trunk.stem.weight"])
 
 
@@ -229,10 +230,10 @@ def test_texture_trains_with_lpips(photographs: Path, tmp_path: Path) -> None:
     )
     path = write_recipe(tmp_path / "texture.toml", 2, texture)
     with pytest.raises(DependencyError, match=r"alexnet\.safetensors"):
-        loop.train("texture", path, tmp_path / "texture")
+        trainer.train("texture", path, tmp_path / "texture")
     save_alexnet(photographs / "alexnet.safetensors")
-    loop.train("texture", path, tmp_path / "texture")
-    _, _, state = loop.load_weights(tmp_path / "texture" / loop.WEIGHTS)
+    trainer.train("texture", path, tmp_path / "texture")
+    _, _, state = checkpoint.load_weights(tmp_path / "texture" / trainer.WEIGHTS)
     assert all(value.isfinite().all() for value in state.values())
 
 
@@ -269,7 +270,7 @@ def test_vgg_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_resuming_needs_a_checkpoint(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(DependencyError, match="checkpoint"):
-        loop.train("edge", write_recipe(tmp_path / "r.toml", 1), tmp_path / "run", resume=tmp_path / "empty" / loop.CHECKPOINT)
+        trainer.train("edge", write_recipe(tmp_path / "r.toml", 1), tmp_path / "run", resume=tmp_path / "empty" / trainer.CHECKPOINT)
 
 
 def test_a_batch_can_be_overfitted(photograph: np.ndarray) -> None:
@@ -322,10 +323,13 @@ def test_two_processes_train_like_one(photographs: Path, tmp_path: Path, network
     save_vgg(photographs / "vgg16.safetensors", "vgg16", 21)
     path = tmp_path / "r.toml"
     yes = str(soap).lower()
-    path.write_text(
-        f"symmetric = {yes}\n[schedule]\nsteps = 20\nwarmup = 2\nsoap = {yes}\n{NETWORK}[data]\npatch = 32\nbatch = 2\n"
+    texture = (
         '[texture]\nmatching_weights = "vgg19.safetensors"\nperceptual_network = "vgg16"\nperceptual_weights = "vgg16.safetensors"\n'
         "discriminator_width = 2\n"
+    )
+    path.write_text(
+        f"equivariant = {yes}\n[schedule]\nsteps = 20\nwarmup = 2\nsoap = {yes}\n{NETWORK}[data]\npatch = 32\nbatch = 2\n"
+        + (texture if network == "texture" else "")
     )
     curves, weights = [], []
     for devices in (1, 2):
@@ -337,7 +341,7 @@ def test_two_processes_train_like_one(photographs: Path, tmp_path: Path, network
         assert done.returncode == 0, done.stderr.decode()
         with (output / "curve.csv").open() as file:
             curves.append([float(row["gray QF 10"]) for row in csv.DictReader(file)])
-        weights.append(load_file(output / loop.WEIGHTS))
+        weights.append(load_file(output / trainer.WEIGHTS))
     np.testing.assert_allclose(curves[0], curves[1], atol=1e-4)
     for name, value in weights[0].items():
         # SOAP takes full steps along directions that gradients hardly have, too, and there the last bits show; most of all in what is made
@@ -348,7 +352,7 @@ def test_two_processes_train_like_one(photographs: Path, tmp_path: Path, network
 
 def test_batches_must_be_shared_out_evenly(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="evenly"):
-        loop.train("edge", write_recipe(tmp_path / "r.toml", 1), tmp_path / "run", devices=2)
+        trainer.train("edge", write_recipe(tmp_path / "r.toml", 1), tmp_path / "run", devices=2)
 
 
 def test_validation_images_are_never_trained_on(tmp_path: Path) -> None:
@@ -365,17 +369,38 @@ def test_validation_images_are_never_trained_on(tmp_path: Path) -> None:
 def test_recipes_in_the_project_are_sound() -> None:
     folder = Path(__file__).parents[2] / "recipes"
     for path in folder.glob("*.toml"):
-        plan = recipe.read(path)
+        plan = recipe.read(path, recipe.TextureRecipe if "texture" in path.name else recipe.EdgeRecipe)
         assert plan.data.patch % ALIGNMENT == 0, path.name
         assert plan.data.decay_patch % ALIGNMENT == 0, path.name
 
 
 @pytest.mark.parametrize(
     "text, complaint",
-    [("steps = ", "recipe"), ("[schedule]\nsteps = 1\nspeed = 2", "speed"), ("[schedule]\nwarmup = 1", "steps"), ("seed = 1", "schedule")],
+    [
+        ("steps = ", "recipe"),
+        ("[schedule]\nsteps = 1\nspeed = 2", "schedule: object contains unknown field speed"),
+        ("[schedule]\nwarmup = 1", "schedule: object missing required field steps"),
+        ("seed = 1", "object missing required field schedule"),
+        ('[schedule]\nsteps = "many"', "schedule.steps: expected int, got str"),
+        ("[schedule]\nsteps = 1.5", "schedule.steps: expected int, got float"),
+        ("[schedule]\nsteps = 1\n[network]\nhidden = [8, true]", r"network.hidden\[1\]: expected int, got bool"),
+        ("[schedule]\nsteps = 1\n[[network.coarser]]\nchannels = 8", r"network.coarser\[0\]: object missing required field hidden"),
+        ("[schedule]\nsteps = 1\n[texture]\nadversarial = 1", "unknown field texture"),
+    ],
 )
 def test_faulty_recipes(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(text)
     with pytest.raises(ValueError, match=complaint):
-        recipe.read(path)
+        recipe.read(path, recipe.EdgeRecipe)
+
+
+def test_the_command_refuses_a_faulty_recipe_in_one_sentence(photographs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text('[schedule]\nsteps = "many"\n')
+    command = [sys.executable, "-m", "redecode", "train", "edge", "--recipe", path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode != 0
+    assert f"{path}: schedule.steps: expected int, got str" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert set(tmp_path.iterdir()) == {photographs, path}

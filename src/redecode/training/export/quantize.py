@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from .data import Sample
+from ..data import Sample
 
 # Of initializers with so many values or more, the values are stored in 16 bits.
 _WORTH_HALVING = 256

@@ -1,0 +1,277 @@
+"""Training of Edge-CNN and Texture-GAN, on Lightning Fabric.
+
+A run writes into its output folder: `checkpoint.safetensors` (all that is needed to resume, on this machine or another),
+`weights.safetensors` (the averaged weights with their record, to export or to start from), `curve.csv` and `curve.png` (the validation
+curve). It ends when its steps or minutes are done, or early, with everything saved, on SIGTERM.
+
+The learning rate warms up, stays, and decays (see :class:`redecode.training.recipe.Schedule`): a run is either the stable part, from
+its beginning or from one of its checkpoints, or a decay that branches off from a stable checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.utils.data import DataLoader
+
+from ..evaluation.datasets import data_path
+from . import checkpoint, shrinkage, validation
+from .checkpoint import State, unwrapped
+from .data import Crops, Sample
+from .equivariance import InvariantBasis
+from .networks import Discriminator, NetworkName, make_network
+from .objectives import Step, edge_step, texture_step
+from .recipe import EdgeRecipe, TextureRecipe, read
+from .soap import Soap
+from .warm_start import warm_start_from
+
+Report = Callable[[float, str], None]
+
+CHECKPOINT = "checkpoint.safetensors"
+WEIGHTS = "weights.safetensors"
+CURVE = "curve.csv"
+CHECKPOINT_SECONDS = 180
+
+
+def _silent(fraction: float, message: str) -> None:
+    pass
+
+
+def train(
+    network: NetworkName,
+    recipe: Path,
+    output: Path,
+    max_minutes: float | None = None,
+    resume: Path | None = None,
+    decay: Path | None = None,
+    report: Report = _silent,
+    devices: int = 1,
+    nodes: int = 1,
+    float32: bool = False,
+) -> None:
+    """Train a network by its recipe.
+
+    With several processes every one takes its share of each batch and the gradients are averaged, so that the recipe means the same on
+    any number of them: neither batch nor learning rate are scaled.
+
+    Args:
+        network: "edge" or "texture".
+        recipe: a TOML file, see :mod:`redecode.training.recipe`.
+        output: folder for checkpoints, weights and the curve; made where missing.
+        max_minutes: end after so many minutes of training where the steps are not done before: of the stable part all in all, resumed time
+            included, or of the decay, whose rate then follows the time.
+        resume: a checkpoint to go on from, of the stable part or of a decay.
+        decay: a checkpoint of the stable part from which a decay branches off; the checkpoint stays as it is.
+        report: called now and then with the share done and a line of text.
+        devices: processes on each machine, each with a GPU of its own where there are any.
+        nodes: machines.
+        float32: compute in 32 bits even where bfloat16 is faster. Weights and their gradients' moments have 32 bits either way.
+
+    Raises:
+        DependencyError: data, weights or a checkpoint are missing.
+        ValueError: the recipe is faulty, or its batches cannot be shared out evenly; or the checkpoint is of another network, or of
+            a decay, which nothing can branch off from.
+    """
+    plan = read(recipe, EdgeRecipe) if network == "edge" else read(recipe, TextureRecipe)
+    if resume and decay:
+        raise ValueError("a run either resumes or branches off a decay")
+    if decay and decay.resolve() == (output / CHECKPOINT).resolve():
+        raise ValueError(f"a decay needs an output folder of its own: it would replace {decay}")
+    processes = devices * nodes
+    if plan.data.batch % processes or plan.data.decay_batch % processes:
+        raise ValueError(f"{recipe}: its batches cannot be shared out evenly among {processes} processes")
+    strategy = "ddp" if processes > 1 else "auto"
+    fabric = Fabric(accelerator="auto", strategy=strategy, devices=devices, num_nodes=nodes, precision=_precision(float32))
+    fabric.launch()
+    fabric.seed_everything(plan.seed, verbose=False)
+    if not fabric.is_global_zero:
+        report = _silent
+    output.mkdir(parents=True, exist_ok=True)
+    state, step = _prepare(fabric, network, plan, recipe.parent)
+    if found := resume or decay:
+        checkpoint.load(found, network, plan.network, state)
+    if decay:
+        if state.branch:
+            raise ValueError(f"{decay} belongs to a decay; only the stable part can be branched off from")
+        state.branch = state.step, state.total_seconds
+    photographs = data_path("train")
+    report(_progress(plan, state, max_minutes), "reading the photographs")
+    crops = Crops(photographs, plan.data, plan.seed, fabric.global_rank, fabric.world_size)
+    crops.first = state.images
+    if state.branch:
+        crops.patch, crops.batch = plan.data.decay_patch or crops.patch, plan.data.decay_batch or crops.batch
+    samples = _stream(fabric, crops)
+    held_out = validation.read(photographs)
+    saved = time.monotonic()
+    hardware = _hardware()
+    with _stop_signal() as stopped:
+        # All processes go by one clock.
+        while (progress := fabric.broadcast(1.0 if stopped.is_set() else _progress(plan, state, max_minutes))) < 1:
+            began = time.monotonic()
+            _set_rates(plan, state, progress)
+            terms = step(fabric, state, next(samples))
+            _update_ema(state, plan.schedule.ema)
+            state.step += 1
+            state.images += crops.batch
+            state.seconds[hardware] = state.seconds.get(hardware, 0.0) + time.monotonic() - began
+            if state.step % 20 == 0:
+                report(progress, f"step {state.step}: " + ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items()))
+            if state.step % plan.schedule.validate_every == 0 and fabric.is_global_zero:
+                _validate(fabric, network, plan, state, held_out, output)
+            if time.monotonic() - saved > CHECKPOINT_SECONDS and fabric.is_global_zero:
+                _save(output, network, plan, recipe, state)
+                saved = time.monotonic()
+    if fabric.is_global_zero:
+        if not state.curve or state.curve[-1]["step"] != state.step:
+            _validate(fabric, network, plan, state, held_out, output)
+        _save(output, network, plan, recipe, state)
+    fabric.barrier()
+    report(1, f"{state.step} steps, {state.images} crops, {state.total_seconds / 60:.1f} minutes")
+
+
+@contextmanager
+def _stop_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, so that a run that is told to end saves what it has."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event  # only the main thread can handle signals
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _prepare(fabric: Fabric, name: NetworkName, plan: EdgeRecipe | TextureRecipe, folder: Path) -> tuple[State, Step]:
+    network = make_network(name, plan.network)
+    fabric.to_device(network)
+    basis = InvariantBasis(network) if plan.equivariant else None
+    if basis:
+        basis.begin()
+    if plan.start:
+        warm_start_from(folder / plan.start, network, plan.equivariant)
+    if basis:
+        basis.read()
+    modules: dict[str, nn.Module] = {"network": network}
+    if isinstance(plan, EdgeRecipe):
+        step = edge_step(plan)
+    else:
+        modules["discriminator"] = Discriminator(plan.texture.discriminator_width)
+        step = texture_step(fabric, plan)
+    optimizers: dict[str, Optimizer] = {}
+    for key, module in modules.items():
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        modules[key] = fabric.setup(module)
+        optimizer: Optimizer = Adam(module.parameters())
+        if plan.schedule.soap and key == "network":
+            optimizer = Soap(basis.coordinates if basis else module.parameters())
+        optimizers[key] = fabric.setup_optimizers(optimizer)  # type: ignore[assignment]
+    ema = {key: value.detach().clone() for key, value in network.state_dict().items()}
+    return State(modules, optimizers, basis=basis, ema=ema), step
+
+
+def _progress(plan: EdgeRecipe | TextureRecipe, state: State, max_minutes: float | None) -> float:
+    """The share done of the stable part, or of the decay."""
+    begun, seconds = state.branch or (0, 0.0)
+    share = plan.schedule.decay
+    total = begun * share / (1 - share) if state.branch else plan.schedule.steps
+    steps = (state.step - begun) / max(1, round(total))
+    return max(steps, (state.total_seconds - seconds) / 60 / max_minutes) if max_minutes else steps
+
+
+def _set_rates(plan: EdgeRecipe | TextureRecipe, state: State, progress: float) -> None:
+    warm = min(1.0, (state.step + 1) / max(1, plan.schedule.warmup))
+    share = state.rate = warm * (1 - progress if state.branch else 1)
+    rates = {"network": plan.schedule.learning_rate}
+    if isinstance(plan, TextureRecipe):
+        rates["discriminator"] = plan.texture.discriminator_learning_rate
+    for name, optimizer in state.optimizers.items():
+        for group in optimizer.param_groups:
+            group["lr"] = rates[name] * share
+
+
+@torch.no_grad()
+def _update_ema(state: State, decay: float) -> None:
+    decay = min(decay, (1 + state.step) / (10 + state.step))
+    for name, value in unwrapped(state.modules["network"]).state_dict().items():
+        state.ema[name].lerp_(value, 1 - decay)
+
+
+def _stream(fabric: Fabric, crops: Crops) -> Iterator[Sample]:
+    workers = max(1, min(14, (os.cpu_count() or 1) - 1))
+    share = crops.batch // crops.processes
+    loader = DataLoader(crops, batch_size=share, num_workers=workers, prefetch_factor=4, pin_memory=torch.cuda.is_available())
+    sample: Sample
+    # Crops shares itself out among the processes.
+    for sample in fabric.setup_dataloaders(loader, use_distributed_sampler=False):  # type: ignore[assignment]
+        sample["degraded"] = sample["degraded"].contiguous(memory_format=torch.channels_last)
+        yield sample
+
+
+def _validate(
+    fabric: Fabric,
+    name: NetworkName,
+    plan: EdgeRecipe | TextureRecipe,
+    state: State,
+    held_out: dict[str, list[Sample]],
+    output: Path,
+) -> None:
+    """Add the averaged weights' gains to the curve."""
+    network = make_network(name, plan.network)
+    network.load_state_dict(state.ema)
+    fabric.to_device(network.eval())
+
+    def finish(planes: Tensor, sample: Sample) -> Tensor:
+        return shrinkage.shrink(planes, sample) if isinstance(plan, EdgeRecipe) and plan.shrinkage else planes
+
+    gains = validation.gains(network, held_out, finish, fabric.device)
+    state.curve.append({"step": state.step, "images": state.images, "minutes": round(state.total_seconds / 60, 2)} | gains)
+    validation.draw(output / CURVE, state.curve)
+
+
+def _save(output: Path, name: NetworkName, plan: EdgeRecipe | TextureRecipe, recipe: Path, state: State) -> None:
+    checkpoint.save(output / CHECKPOINT, name, plan.network, state)
+    record: dict[str, Any] = {
+        "network": name,
+        "config": msgspec.to_builtins(plan.network),
+        "recipe": {"file": recipe.name, **msgspec.to_builtins(plan)},
+        "training": {
+            "steps": state.step,
+            "images_seen": state.images,
+            "decay_steps": state.step - state.branch[0] if state.branch else 0,
+            "hours": round(state.total_seconds / 3600, 3),
+            "hardware": {name: round(seconds / 3600, 3) for name, seconds in state.seconds.items()},
+        },
+    }
+    if plan.start:
+        # A network that started from another carries that one's record, too.
+        record["start"] = checkpoint.load_record(recipe.parent / plan.start)
+    checkpoint.save_weights(output / WEIGHTS, state, record)
+
+
+def _precision(float32: bool) -> Literal["bf16-mixed", "32-true"]:
+    # On processors without instructions for it bfloat16 is slower; on those with them a step takes half the time.
+    # Earlier releases of torch do not tell.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    fast = torch.cuda.is_available() or capabilities.get("avx512_bf16", False)
+    return "bf16-mixed" if fast and not float32 else "32-true"
+
+
+def _hardware() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} {platform.machine()} CPU cores, {torch.backends.cpu.get_cpu_capability()}"
