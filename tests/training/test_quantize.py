@@ -27,9 +27,7 @@ def test_the_layout_of_the_skips_changes_nothing(name: str) -> None:
     model = loaded(name, "float32")
     generator = np.random.default_rng(1)
     inputs = {"planes": generator.normal(0, 0.2, (1, 3, 48, 64)).astype(np.float32), "tables": np.full((1, 2, 8, 8), 20, np.float32)}
-    plain, other = (
-        onnxruntime.InferenceSession(form.SerializeToString()).run(None, inputs)[0] for form in (model, with_maps_last(model))
-    )
+    plain, other = (onnxruntime.InferenceSession(form.SerializeToString()).run(None, inputs)[0] for form in (model, with_maps_last(model)))
     np.testing.assert_allclose(other, plain, atol=1e-5)
 
 

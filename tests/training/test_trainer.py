@@ -80,7 +80,7 @@ def test_edge_trains_through_the_shrinkage_resumes_and_exports(photographs: Path
     for precision, tolerance in (("float32", 1e-4), ("int8", 1e-2)):
         file = tmp_path / weights.file_name("tiny-edge", precision)
         assert hashlib.sha256(file.read_bytes()).hexdigest() == exported["sha256"][precision]
-        assert b".py\"" not in file.read_bytes(), "the exporter's notes on source files make equal networks unequal"
+        assert b'.py"' not in file.read_bytes(), "the exporter's notes on source files make equal networks unequal"
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         for height, width in ((16, 16), (48, 80)):
             planes, tables = torch.rand(1, 3, height, width) - 0.5, torch.full((1, 2, 8, 8), 33.0)
