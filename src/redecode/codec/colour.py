@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -48,11 +50,25 @@ def to_planes(image: NDArray[np.floating] | NDArray[np.uint8]) -> Float32:
     if image.ndim == 2:
         return np.asarray(image, dtype=np.float32)[None]
     channels = np.moveaxis(image, 2, 0).astype(np.float32, order="C")
-    planes = np.empty_like(channels)
-    # Row by row: a single product of the whole would go to threads of its own, see redecode.codec.dct.
-    np.matmul(RGB_TO_YCBCR, channels.swapaxes(0, 1), out=planes.swapaxes(0, 1))
+    planes = np.stack([weighted(channels, row) for row in RGB_TO_YCBCR])
     planes[1:] += 128
     return planes
+
+
+def weighted(channels: NDArray[Any], weights: NDArray[np.floating]) -> NDArray[Any]:
+    """The weighted sum of three planes, added up in order: a product of matrices would not be the same on every processor.
+
+    Args:
+        channels: [3, H, W], any real dtype.
+        weights: float32 or float64 [3].
+
+    Returns:
+        [H, W], of the weights' dtype.
+    """
+    total: NDArray[Any] = channels[0] * weights[0]
+    total += channels[1] * weights[1]
+    total += channels[2] * weights[2]
+    return total
 
 
 def to_luma(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -107,4 +123,4 @@ def studio_luma(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Returns:
         uint8 [H, W].
     """
-    return to_uint8(16 + rgb.astype(np.float64) @ _STUDIO_LUMA)
+    return to_uint8(16 + weighted(np.moveaxis(rgb, 2, 0), _STUDIO_LUMA))
