@@ -103,8 +103,7 @@ def by_part(planes: Float32, picture: Picture, change: Callable[[Picture, Float3
 def luma(planes: Float32, picture: Picture) -> Float32:
     """What the mask is made from: the luma, for RGB and (inverted) CMYK the usual weights of their channels; float32 [H, W]."""
     if picture.colour_model in ("RGB", "CMYK"):
-        weighted: Float32 = np.tensordot(colour.RGB_TO_YCBCR[0], planes[:3], 1)
-        return weighted
+        return colour.weighted(planes[:3], colour.RGB_TO_YCBCR[0])
     first: Float32 = planes[0]
     return first
 
