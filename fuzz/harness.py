@@ -1,7 +1,7 @@
 """One run of everything that redecode does with the bytes of a file, networks apart, and the judgement whether it behaved.
 
 A file may be restored or refused with a RedecodeError. Anything else is a finding: another exception, a warning, output, a file or a
-descriptor left behind, or bytes written beside libjpeg's buffers.
+descriptor left behind.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from redecode import Decoder
-from redecode.codec import libjpeg
 from redecode.codec.formats import FORMATS
 from redecode.codec.picture import Picture
 from redecode.errors import RedecodeError
@@ -30,9 +27,6 @@ Float32 = NDArray[np.float32]
 
 # Pictures of this size take milliseconds.
 MAX_PIXELS = 1 << 16
-# int16 values before and behind each buffer that libjpeg fills.
-_GUARD = 4096
-_CANARY = 0x5AA5
 
 
 class BrokenPromiseError(Exception):
@@ -84,10 +78,10 @@ def check(data: bytes, options: Options | None = None) -> RedecodeError | None:
         options: None draws them (see options_of).
 
     Raises:
-        BrokenPromiseError: something was left behind, printed or overwritten.
+        BrokenPromiseError: something was left behind or printed.
         Exception: whatever redecode did not expect.
     """
-    with _clean(), guarded():
+    with _clean():
         try:
             restored = restore(Identity(), data, options or options_of(data))
             restored.report()
@@ -130,34 +124,3 @@ def _descriptors() -> set[tuple[str, str]]:
         with suppress(OSError):  # The listing's own is closed by now.
             found.add((number, os.readlink(f"/proc/self/fd/{number}")))
     return {(number, name) for number, name in found if name.startswith("/")}
-
-
-class _GuardedNumpy(ModuleType):
-    """numpy, but zeros() lays canaries around its arrays."""
-
-    def __init__(self) -> None:
-        super().__init__("numpy")
-        self.guards: list[NDArray[np.int16]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
-
-    def zeros(self, shape: tuple[int, ...], dtype: type[np.int16]) -> NDArray[np.int16]:
-        size = int(np.prod(shape))
-        whole = np.full(size + 2 * _GUARD, _CANARY, dtype)
-        whole[_GUARD : _GUARD + size] = 0
-        self.guards += [whole[:_GUARD], whole[_GUARD + size :]]
-        return whole[_GUARD : _GUARD + size].reshape(shape)
-
-
-@contextmanager
-def guarded() -> Iterator[None]:
-    """Lay canaries around the buffers that libjpeg fills."""
-    numpy = _GuardedNumpy()
-    vars(libjpeg)["np"] = numpy
-    try:
-        yield
-    finally:
-        vars(libjpeg)["np"] = np
-        if any((guard != _CANARY).any() for guard in numpy.guards):
-            raise BrokenPromiseError("libjpeg wrote beside its buffers")

@@ -333,7 +333,6 @@ def test_what_stands_between_segments_is_stepped_over() -> None:
     at = seeds.segment(data, 0xDB)
     for junk in (b"hello", b"\xff\0\0\x02", b"\0" * 3000):
         image = jpeg.read(data[:at] + junk + data[at:])
-        assert image.damaged
         np.testing.assert_array_equal(image.planes(), jpeg.read(data).planes())
     assert not jpeg.read(data[:at] + b"\xff" * 9 + data[at:]).damaged
 

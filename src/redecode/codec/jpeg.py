@@ -72,7 +72,7 @@ class JpegImage:
         colour_model: "gray", "YCbCr" (full range, ITU-R BT.601 as in JFIF), "RGB", "CMYK" or "YCCK"; the last two hold inks as Adobe
             writes them, that is inverted (but for the YCC of YCCK, which is that of the inks themselves).
         progressive: whether the frame is progressive (SOF2, SOF10).
-        damaged: whether data was missing or corrupt; what could be read is there, the rest is gray.
+        damaged: whether picture data is missing or corrupt; what could be read is there, the rest is gray.
         resaved: where this is the first generation of a file that was compressed twice (see
             :mod:`redecode.codec.recompression`), the nearest quality factor of the second compression.
         trailing: bytes after the picture's end (a second picture, a gain map, a video), which are left alone.
@@ -291,14 +291,16 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
     segments = markers.walk(data)
     frame = segments.frame
     _refuse_bombs(segments, max_pixels)
-    coefficients, complaint = libjpeg.read_coefficients(segments)
+    coefficients, warnings = libjpeg.read_coefficients(segments.stripped, frame.blocks, segments.padding)
     h_max, v_max = _max_factors(frame.sampling)
     components = []
     for values, table, (h, v) in zip(coefficients, segments.tables, frame.sampling, strict=True):
         size = (-(-frame.height * v // v_max), -(-frame.width * h // h_max))
         # A file that ends before a component's first scan may lack its table too; without coefficients any does.
         steps = np.array(table or (1,) * 64, np.uint16).reshape(8, 8)
-        components.append(Component(values, steps, (h, v), size))
+        # A step of 0 makes nothing of a coefficient, for every decoder: the same as a coefficient of 0 with any step.
+        values[:, :, steps == 0] = 0
+        components.append(Component(values, np.maximum(steps, 1), (h, v), size))
     return JpegImage(
         width=frame.width,
         height=frame.height,
@@ -306,7 +308,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
         max_sampling=(h_max, v_max),
         colour_model=_colour_model(segments),
         progressive=frame.progressive,
-        damaged=segments.damaged or complaint,
+        damaged=segments.damaged or bool(warnings),
         trailing=segments.trailing,
         metadata=metadata_.of_segments(segments.application),
     )

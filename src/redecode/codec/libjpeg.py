@@ -1,49 +1,144 @@
-"""libjpeg-turbo by way of jpeglib's shared library: the quantized coefficients of a checked file."""
+"""Coefficients by libjpeg-turbo, as jpeglib brings it along: the quantized coefficients of a checked file, and the decoder's own warnings.
+
+jpeglib's functions are passed by, for they print to stdout and stderr and hide the warnings; the functions of libjpeg-turbo itself are
+called, which its shared library exports. They report a fatal error through a function that must not return. C code leaves it with longjmp,
+which Python cannot; here each call runs on a thread of its own, and `pthread_exit` is that function: the thread ends, its join tells.
+Nothing is shared between two pictures, so that there is no lock, no temporary file, and nothing that a fork could find half done.
+
+On Windows the library exports jpeglib's functions alone. There :func:`read_coefficients` falls back on these, and warnings about damaged
+data go to stderr.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
 import os
-import re
 import tempfile
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DependencyError, UnreadableError
-from . import markers
 
-# libjpeg-turbo, as jpeglib brings it along. jpeglib's own Python layer is passed by: for every file that fails it would print to
-# stdout and leave a temporary file behind, and it decodes each file twice, the first time with a marker handler that never ends on some
-# hostile files. libjpeg-turbo rather than jpeglib's default of libjpeg 6b because it is the one that is fuzzed and maintained.
-_LIBJPEG = "cjpeglib_turbo210.*"
-# How its functions must be declared for the calls below to be sound: jpeglib promises nothing of them, and a library in C does not tell.
-# Their source comes along.
+# libjpeg-turbo rather than jpeglib's default of libjpeg 6b because it is the one that is fuzzed and maintained.
+_LIBRARY = "cjpeglib_turbo210.*"
+# How jpeglib's own functions must be declared, where the library exports no others. A library in C does not tell; their source comes along.
 _DECLARATIONS = {
     "cjpeglib_common_markers.cpp": "int read_jpeg_markers(const char *srcfile, unsigned char *markers)",
     "cjpeglib_dct.cpp": "int read_jpeg_dct(const char *srcfile, short *Y, short *Cb, short *Cr, short *K, "
     "unsigned short *qt, short *quant_tbl_no)",
 }
+# What jpeg_CreateDecompress() compares: the version of the interface, and the size of its struct on 64-bit systems.
+_VERSION, _STRUCT_SIZE = 70, 640
+# Warnings that are worth a look: a file with this many is damaged whatever they say.
+_MAX_WARNINGS = 100
+# Bytes that may be left over behind the last block of a scan without being a sign that blocks went missing before.
+_MAX_LEFT_OVER = 4
+
+_Handler = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_Emitter = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)
+_AccessBlocks = ctypes.CFUNCTYPE(
+    ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint, ctypes.c_int
+)
+
+
+class _ErrorManager(ctypes.Structure):
+    """jpeg_error_mgr of jpeglib.h."""
+
+    _fields_ = (
+        ("error_exit", ctypes.c_void_p),
+        ("emit_message", ctypes.c_void_p),
+        ("output_message", ctypes.c_void_p),
+        ("format_message", ctypes.c_void_p),
+        ("reset_error_mgr", ctypes.c_void_p),
+        ("msg_code", ctypes.c_int),
+        ("msg_parm", ctypes.c_int * 20),
+        ("trace_level", ctypes.c_int),
+        ("num_warnings", ctypes.c_long),
+        ("jpeg_message_table", ctypes.POINTER(ctypes.c_char_p)),
+        ("last_jpeg_message", ctypes.c_int),
+        ("addon_message_table", ctypes.c_void_p),
+        ("first_addon_message", ctypes.c_int),
+        ("last_addon_message", ctypes.c_int),
+    )
+
+
+class _MemoryManager(ctypes.Structure):
+    """The beginning of jpeg_memory_mgr of jpeglib.h."""
+
+    _fields_ = (("others", ctypes.c_void_p * 8), ("access_virt_barray", _AccessBlocks))
+
+
+class _Decompressor(ctypes.Structure):
+    """jpeg_decompress_struct of jpeglib.h; what is not used here is `rest`."""
+
+    _fields_ = (
+        ("err", ctypes.POINTER(_ErrorManager)),
+        ("mem", ctypes.POINTER(_MemoryManager)),
+        ("rest", ctypes.c_byte * (_STRUCT_SIZE - 2 * ctypes.sizeof(ctypes.c_void_p))),
+    )
+
+
+def read_coefficients(stripped: bytes, blocks: list[tuple[int, int]], padding: int = 0) -> tuple[list[NDArray[np.int16]], list[str]]:
+    """Decode the quantized coefficients of a file.
+
+    Args:
+        stripped: a JPEG file whose segments were checked by :mod:`redecode.codec.markers`.
+        blocks: rows and columns of 8×8 blocks of each component.
+        padding: how many bytes at the end of a scan may be padding.
+
+    Returns:
+        int16 [rows, columns, 8, 8] of each component, and the decoder's warnings that tell of missing or corrupt blocks, one sentence each.
+        Blocks that are missing have coefficients of 0.
+
+    Raises:
+        UnreadableError: libjpeg cannot decode the file at all.
+        DependencyError: jpeglib is missing, or of an unexpected build.
+    """
+    library = _load()
+    if not hasattr(library, "jpeg_read_coefficients"):
+        return _read_through_jpeglib(library, stripped, blocks), []
+    with _decompressor(library, padding) as (decompressor, warnings):
+        library.jpeg_mem_src_tj(ctypes.byref(decompressor), stripped, len(stripped))
+        _on_thread(library.jpeg_consume_input, decompressor)
+        arrays = ctypes.cast(_on_thread(library.jpeg_read_coefficients, decompressor), ctypes.POINTER(ctypes.c_void_p))
+        access = decompressor.mem.contents.access_virt_barray
+        coefficients = []
+        for index, (rows, columns) in enumerate(blocks):
+            whole = np.empty((rows, columns, 8, 8), np.int16)
+            for row in range(rows):
+                source = access(ctypes.addressof(decompressor), arrays[index], row, 1, 0)[0]
+                ctypes.memmove(whole[row].ctypes.data, source, whole[row].nbytes)
+            coefficients.append(whole)
+    return coefficients, warnings
 
 
 @lru_cache(maxsize=1)
-def _libjpeg() -> ctypes.CDLL:
+def _load() -> Any:
+    """jpeglib's library with libjpeg-turbo, its functions declared."""
     spec = importlib.util.find_spec("jpeglib")
     folders = spec.submodule_search_locations if spec else None
-    found = [path for folder in folders or () for path in sorted(Path(folder, "cjpeglib").glob(_LIBJPEG)) if path.is_file()]
+    found = [path for folder in folders or () for path in sorted(Path(folder, "cjpeglib").glob(_LIBRARY)) if path.suffix in (".so", ".pyd")]
     if not found:
         raise DependencyError("this installation has no jpeglib with libjpeg-turbo; reinstall it with: pip install 'jpeglib==1.0.2'")
-    _check_declarations(found[0].parent)
     library = ctypes.CDLL(str(found[0]))
-    library.read_jpeg_markers.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
-    # File, four component buffers (a null one is skipped), tables and their numbers (not asked for).
-    library.read_jpeg_dct.argtypes = [ctypes.c_char_p, *[ctypes.c_void_p] * 6]
+    if hasattr(library, "jpeg_read_coefficients"):
+        pointer = ctypes.c_void_p
+        library.jpeg_std_error.argtypes, library.jpeg_std_error.restype = [pointer], pointer
+        library.jpeg_CreateDecompress.argtypes = [pointer, ctypes.c_int, ctypes.c_size_t]
+        library.jpeg_mem_src_tj.argtypes = [pointer, ctypes.c_char_p, ctypes.c_ulong]
+        library.jpeg_destroy_decompress.argtypes = [pointer]
+    else:
+        _check_declarations(found[0].parent)
+        library.read_jpeg_markers.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
+        # File, four component buffers (a null one is skipped), tables and their numbers (not asked for).
+        library.read_jpeg_dct.argtypes = [ctypes.c_char_p, *[ctypes.c_void_p] * 6]
     return library
 
 
@@ -61,56 +156,90 @@ def _check_declarations(folder: Path) -> None:
             raise DependencyError("this jpeglib is not the one that redecode works with; install it with: pip install 'jpeglib==1.0.2'")
 
 
-def read_coefficients(segments: markers.Segments) -> tuple[list[NDArray[np.int16]], bool]:
-    """The components' coefficients, and whether libjpeg complained about the data."""
-    library = _libjpeg()
-    # libjpeg writes into these buffers.
-    coefficients = [np.zeros((rows, columns, 8, 8), np.int16) for rows, columns in segments.frame.blocks]
+@contextmanager
+def _decompressor(library: Any, padding: int) -> Iterator[tuple[_Decompressor, list[str]]]:
+    """libjpeg's object, which counts its warnings instead of printing them, and these warnings."""
+    errors, decompressor = _ErrorManager(), _Decompressor()
+    warnings: list[str] = []
+
+    def warn(_: int, level: int) -> None:
+        if level < 0 and (warning := _damage(errors, padding)):
+            warnings.append(warning)
+        if len(warnings) == _MAX_WARNINGS:
+            errors.emit_message = silent
+
+    # A version other than expected is reported before anything is done; that report may return.
+    mismatches: list[int] = []
+    emit, mismatch = _Emitter(warn), _Handler(lambda _: mismatches.append(errors.msg_code))
+    silent = _address(library.jpeg_mem_term)  # A function that does nothing.
+    decompressor.err = ctypes.cast(library.jpeg_std_error(ctypes.byref(errors)), ctypes.POINTER(_ErrorManager))
+    errors.error_exit, errors.emit_message, errors.output_message = _address(mismatch), _address(emit), silent
+    library.jpeg_CreateDecompress(ctypes.byref(decompressor), _VERSION, _STRUCT_SIZE)
+    try:
+        if mismatches:
+            raise DependencyError("this jpeglib has another libjpeg-turbo than expected; reinstall it with: pip install 'jpeglib==1.0.2'")
+        errors.error_exit = _address(_threads().pthread_exit)
+        yield decompressor, warnings
+    finally:
+        library.jpeg_destroy_decompress(ctypes.byref(decompressor))
+
+
+def _damage(errors: _ErrorManager, padding: int) -> str | None:
+    """The warning that libjpeg has just given, if it tells of missing or corrupt blocks."""
+    message = (errors.jpeg_message_table[errors.msg_code] or b"").decode("ascii", "replace")
+    if message.startswith("Inconsistent progression"):
+        return None  # An unusual order of scans. Whether they are complete, the marker walk knows.
+    if "extraneous bytes before marker" in message:
+        count, marker = errors.msg_parm[0], errors.msg_parm[1]
+        if count <= padding + _MAX_LEFT_OVER and not 0xD0 <= marker <= 0xD7:
+            return None
+    return message
+
+
+def _address(function: Any) -> int:
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    assert address is not None
+    return address
+
+
+@lru_cache(maxsize=1)
+def _threads() -> Any:
+    """The C library's thread functions."""
+    library = ctypes.CDLL(None)
+    library.pthread_create.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    library.pthread_join.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p)]
+    return library
+
+
+def _on_thread(function: Callable[..., Any], decompressor: _Decompressor) -> int:
+    """Call a function of libjpeg on a thread of its own; returns its result.
+
+    Raises:
+        UnreadableError: it ended in a fatal error.
+        MemoryError: there is no room for another thread.
+    """
+    # Other than Python's own threads, this one may end itself: no Python code is on its stack.
+    thread, result = ctypes.c_void_p(), ctypes.c_void_p()
+    argument = ctypes.addressof(decompressor)
+    if _threads().pthread_create(ctypes.byref(thread), None, _address(function), argument):
+        raise MemoryError
+    _threads().pthread_join(thread, ctypes.byref(result))
+    # error_exit(decompressor) is pthread_exit(decompressor), whose argument is the thread's result.
+    if result.value == argument:
+        raise UnreadableError("the file is damaged: its picture data cannot be decoded")
+    return result.value or 0
+
+
+def _read_through_jpeglib(library: Any, stripped: bytes, blocks: list[tuple[int, int]]) -> list[NDArray[np.int16]]:
+    """As :func:`read_coefficients`, where the library exports no functions but jpeglib's."""
+    coefficients = [np.zeros((rows, columns, 8, 8), np.int16) for rows, columns in blocks]
     buffers = [c.ctypes.data for c in coefficients] + [None] * (4 - len(coefficients))
     with tempfile.TemporaryDirectory(prefix="redecode-") as folder:
         path = os.path.join(folder, "stripped.jpg")
-        Path(path).write_bytes(segments.stripped)
-        done, complained = _run(library, os.fsencode(path), buffers)
+        Path(path).write_bytes(stripped)
+        name = os.fsencode(path)
+        # read_jpeg_dct must not meet a header that libjpeg refuses (it would close a file that it never opened); the other one may.
+        done = library.read_jpeg_markers(name, ctypes.create_string_buffer(1)) and library.read_jpeg_dct(name, *buffers, None, None)
     if not done:
         raise UnreadableError("the file is damaged: its picture data cannot be decoded")
-    return coefficients, complained
-
-
-# libjpeg counts its warnings, but jpeglib does not hand the count out: what is left are the lines that it prints to the C library's
-# stderr. They are caught there, under one lock because the file descriptor belongs to the whole process.
-_STDERR = 2
-_STDERR_LOCK = threading.Lock()
-_COMPLAINT = re.compile(rb"(?:Corrupt JPEG data|Premature end of JPEG|Inconsistent progression|Invalid SOS parameters)[^\n]*\n")
-
-
-@contextmanager
-def caught_stderr() -> Iterator[bytearray]:
-    """Catch what C code prints to stderr; it is in the array when the block has ended, however it ends."""
-    printed = bytearray()
-    with _STDERR_LOCK, tempfile.TemporaryFile() as capture:
-        saved = os.dup(_STDERR)
-        os.dup2(capture.fileno(), _STDERR)
-        try:
-            yield printed
-        finally:
-            os.dup2(saved, _STDERR)
-            os.close(saved)
-            capture.seek(0)
-            printed += capture.read()
-
-
-def pass_on(printed: bytes) -> None:
-    """Write to stderr what another thread (a progress bar, say) had written there while it was caught."""
-    if printed:
-        os.write(_STDERR, printed)
-
-
-def _run(library: ctypes.CDLL, name: bytes, buffers: list[int | None]) -> tuple[bool, bool]:
-    """Fill the buffers; returns whether that succeeded, and whether libjpeg complained about the data."""
-    with caught_stderr() as printed:
-        # read_jpeg_dct must not meet a header that libjpeg refuses (it would close a file that it never opened); the other one may.
-        done = bool(library.read_jpeg_markers(name, ctypes.create_string_buffer(1)) and library.read_jpeg_dct(name, *buffers, None, None))
-    others = _COMPLAINT.sub(b"", printed)
-    if done:
-        pass_on(others)  # After a failure it cannot be told from libjpeg's error message, and is lost.
-    return done, others != printed
+    return coefficients

@@ -3,6 +3,9 @@
 The walk decides what is supported, collects tables and metadata, and writes the file anew for libjpeg: only the segments that the
 coefficients need, each of them checked. Whatever a hostile file holds, libjpeg's own parsing of the header cannot fail on the result.
 It is strict up to the first scan. After it, where a viewer would go on showing what it has, the file is cut at the damage.
+
+Viewers open files that break the standard in harmless ways; so does the walk, which puts these right for libjpeg: components of equal
+numbers, scan headers of sequential files with a meaningless spectral range, restart markers out of place, padding, a missing end marker.
 """
 
 from __future__ import annotations
@@ -44,6 +47,9 @@ MAX_SIDE = 65_500
 # smaller codes are reserved and appear in damaged files only, mostly where the stuffed 0 was hit.
 _SCAN_END = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 _RESERVED = re.compile(rb"\xff[\x01-\xbf]")
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+# A restart that nothing follows.
+_LAST_RESTART = re.compile(rb"(?:\xff[\xd0-\xd7])+\Z")
 # Any marker, behind whatever does not belong there.
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 
@@ -61,7 +67,10 @@ Table = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame header: the picture's size and coding and, per component, identifier, (horizontal, vertical) sampling and table slot."""
+    """A frame header: the picture's size and coding and, per component, identifier, (horizontal, vertical) sampling and table slot.
+
+    Identifiers are as in the file, where some components may share one.
+    """
 
     width: int
     height: int
@@ -84,11 +93,13 @@ class Segments:
 
     Attributes:
         frame: the frame header.
-        tables: quantization steps per component, 64 in natural order; None for one that no table in the file serves.
-        damaged: whether something after the header was missing or out of order.
+        tables: quantization steps per component, 64 in natural order, 0 where the file has 0; None for a component without a table.
+        damaged: whether data is known to be missing or corrupt: scans that complete the picture, or bytes of them. Whether all
+            blocks of a scan are there, libjpeg knows.
         stripped: the file with nothing but what libjpeg needs.
         visits: how many blocks its scans visit in all.
         coded: bytes of entropy-coded data.
+        padding: the largest number of zero bytes at the end of a scan, which may be data or padding.
         application: marker and payload of each application segment and comment before the first scan, in the file's order.
         jfif: whether one of them is a JFIF header.
         adobe_transform: the colour transform of Adobe's segment; None where absent.
@@ -101,6 +112,7 @@ class Segments:
     stripped: bytes
     visits: int
     coded: int
+    padding: int
     application: tuple[tuple[int, bytes], ...]
     jfif: bool
     adobe_transform: int | None
@@ -124,31 +136,28 @@ def walk(data: bytes) -> Segments:
     position, ended = 2, False
     while not ended:
         try:
-            marker, payload, position, junk = _segment(data, position)
-            state.damaged |= junk
+            marker, payload, position = _segment(data, position)
             ended = marker == _EOI
             state.take(marker, payload)
         except UnreadableError:
             if not state.scans:
                 raise
-            state.damaged = True
             break
         if marker == _SOS:
             position = state.take_scan(data, position)
     # Zeros after the end are padding.
-    return state.result(len(data[position:].rstrip(b"\0")) if ended else 0)
+    return state.result(ended, len(data[position:].rstrip(b"\0")))
 
 
-def _segment(data: bytes, position: int) -> tuple[int, bytes, int, bool]:
-    """The next segment from a position on: its marker, its payload, the position after it, and whether something stood before it."""
+def _segment(data: bytes, position: int) -> tuple[int, bytes, int]:
+    """The next segment from a position on: its marker, its payload, and the position after it."""
+    # Any number of fill bytes 0xFF may stand before a marker (B.1.1.2). Viewers step over other bytes, too.
     found = _MARKER.search(data, position)
     if not found:
         raise UnreadableError("the file ends before its picture data begins")
     start, marker = found.start(), data[found.start() + 1]
-    # Any number of fill bytes 0xFF may stand before a marker (B.1.1.2). Viewers step over other bytes, too.
-    junk = data.count(b"\xff", position, start) != start - position
     if marker == _EOI:
-        return _EOI, b"", start + 2, junk
+        return _EOI, b"", start + 2
     if start + 4 > len(data):
         raise UnreadableError("the file ends before its picture data begins")
     (length,) = struct.unpack_from(">H", data, start + 2)
@@ -157,7 +166,7 @@ def _segment(data: bytes, position: int) -> tuple[int, bytes, int, bool]:
     payload = data[start + 4 : start + 2 + length]
     if length < 2 or len(payload) != length - 2:
         raise UnreadableError("the file ends before its picture data begins")
-    return marker, payload, start + 2 + length, junk
+    return marker, payload, start + 2 + length
 
 
 @dataclass
@@ -168,7 +177,11 @@ class _State:
     scans: int = 0
     visits: int = 0
     coded: int = 0
-    damaged: bool = False
+    padding: int = 0
+    corrupt: bool = False
+    restart_interval: int = 0
+    # The bits that each coefficient of a component still lacks; None where no scan has brought it yet.
+    missing_bits: dict[int, list[int | None]] = field(default_factory=dict)
     kept: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
     application: list[tuple[int, bytes]] = field(default_factory=list)
     jfif: bool = False
@@ -183,14 +196,19 @@ class _State:
             _check_huffman_tables(payload)
         elif marker == _DAC:
             _check_arithmetic_conditioning(payload)
-        elif marker == _DRI and len(payload) != 2:
-            raise UnreadableError("the file is damaged: its restart interval has a wrong length")
+        elif marker == _DRI:
+            if len(payload) != 2:
+                raise UnreadableError("the file is damaged: its restart interval has a wrong length")
+            (self.restart_interval,) = struct.unpack(">H", payload)
         elif marker == _SOS:
-            self._take_scan_header(payload)
+            payload = self._take_scan_header(payload)
         elif marker == _EOI and not self.scans:
             raise UnreadableError("the file holds no picture")
         elif not self.scans:
             self._take_application_data(marker, payload)
+        if marker in _SUPPORTED_FRAMES:
+            count = (len(payload) - 6) // 3
+            payload = b"".join([payload[:6], *(bytes([1 + i]) + payload[7 + 3 * i : 9 + 3 * i] for i in range(count))])
         if marker in _NEEDED:
             self.kept.append(struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload)
 
@@ -201,26 +219,38 @@ class _State:
         if end == position and self.scans == 1:
             raise UnreadableError("the file ends before its picture data begins")
         coded, repaired = _RESERVED.subn(b"\xff\x00", data[position:end])
+        coded = _restarts_in_order(_LAST_RESTART.sub(b"", coded), self.restart_interval)
+        self.padding = max(self.padding, len(coded) - len(coded.rstrip(b"\0")))
         self.kept.append(coded)
         self.coded += len(coded)
-        self.damaged |= bool(repaired)
+        self.corrupt |= bool(repaired)
         return end
 
-    def result(self, trailing: int) -> Segments:
+    def result(self, ended: bool, trailing: int) -> Segments:
         assert self.frame is not None  # There was a scan, and no scan is taken without a frame.
         tables = tuple(self.tables.get(i, self.slots.get(slot)) for i, slot in enumerate(self.frame.slots))
         return Segments(
             frame=self.frame,
             tables=tables,
-            damaged=self.damaged,
+            damaged=self.corrupt or not self._complete(ended),
             stripped=b"".join([*self.kept, b"\xff\xd9"]),
             visits=self.visits,
             coded=self.coded,
+            padding=self.padding,
             application=tuple(self.application),
             jfif=self.jfif,
             adobe_transform=self.adobe_transform,
             trailing=trailing,
         )
+
+    def _complete(self, ended: bool) -> bool:
+        """Whether the scans bring the whole picture. A file that has an end may leave out coefficients that are all zero."""
+        assert self.frame is not None
+        for component in range(len(self.frame.identifiers)):
+            bits = self.missing_bits.get(component)
+            if bits is None or bits[0] is None or any(bits) or (None in bits and not ended):
+                return False
+        return True
 
     def _take_frame(self, marker: int, payload: bytes) -> None:
         if self.frame is not None:
@@ -229,26 +259,43 @@ class _State:
             raise UnsupportedError(f"{_OTHER_FRAMES[marker]} JPEG files are not supported; convert it to a baseline JPEG first")
         self.frame = _parse_frame(marker, payload)
 
-    def _take_scan_header(self, payload: bytes) -> None:
+    def _take_scan_header(self, payload: bytes) -> bytes:
+        """Check a scan header; returns it as libjpeg is to read it."""
         if self.frame is None:
             raise UnreadableError("the file is damaged: it has no frame header")
         if self.scans == MAX_SCANS:
             raise LimitError(f"the file has more than {MAX_SCANS} scans, far more than any encoder writes")
         count = payload[0] if payload else 0
-        identifiers = payload[1 : 1 + 2 * count : 2]
-        known = set(identifiers) <= set(self.frame.identifiers) and len(set(identifiers)) == count
-        if count == 0 or len(payload) != 4 + 2 * count or not known:
+        if count == 0 or len(payload) != 4 + 2 * count:
             raise UnreadableError("the file is damaged: a scan header makes no sense")
+        components = self._components(payload[1 : 1 + 2 * count : 2])
         blocks = self.frame.blocks
-        for identifier in identifiers:
-            component = self.frame.identifiers.index(identifier)
+        # In a sequential file these have no other meaning, whatever they are.
+        first, last, bits = payload[-3:] if self.frame.progressive else (0, 63, 0)
+        for component in components:
             slot = self.frame.slots[component]
             if slot not in self.slots:
                 raise UnreadableError("the file is damaged: a quantization table is missing")
             # A table may be replaced between scans; a component keeps the one that its first scan found (B.2.4.1).
             self.tables.setdefault(component, self.slots[slot])
             self.visits += blocks[component][0] * blocks[component][1]
+            missing = self.missing_bits.setdefault(component, [None] * 64)
+            for coefficient in range(first, min(last, 63) + 1):
+                missing[coefficient] = bits & 15
         self.scans += 1
+        numbers = b"".join(bytes([1 + c, tables]) for c, tables in zip(components, payload[2 : 2 + 2 * count : 2], strict=True))
+        return bytes([count]) + numbers + bytes([first, last, bits])
+
+    def _components(self, identifiers: bytes) -> list[int]:
+        """Which components a scan is of. Where several have the same identifier, the next of them that has had no scan."""
+        assert self.frame is not None
+        chosen: list[int] = []
+        for identifier in identifiers:
+            same = [i for i, own in enumerate(self.frame.identifiers) if own == identifier and i not in chosen]
+            if not same:
+                raise UnreadableError("the file is damaged: a scan header makes no sense")
+            chosen.append(next((i for i in same if i not in self.tables), same[0]))
+        return chosen
 
     def _take_application_data(self, marker: int, payload: bytes) -> None:
         if _APP0 <= marker <= _APP15 or marker == _COM:
@@ -279,7 +326,7 @@ def _parse_frame(marker: int, payload: bytes) -> Frame:
     sampling = tuple((f >> 4, f & 15) for f in factors)
     if not all(1 <= h <= 4 and 1 <= v <= 4 for h, v in sampling):
         raise UnreadableError("the file is damaged: a sampling factor is out of range")
-    if len(set(identifiers)) != count or max(slots) > 3:
+    if max(slots) > 3:
         raise UnreadableError("the file is damaged: its frame header makes no sense")
     if count == 1:
         sampling = ((1, 1),)  # The factors of a single component have no meaning (A.2.2).
@@ -295,13 +342,33 @@ def _quantization_tables(payload: bytes) -> Iterator[tuple[int, Table]]:
         if wide > 1 or slot > 3 or len(entries) != size:
             raise UnreadableError("the file is damaged: a quantization table makes no sense")
         steps = struct.unpack(">64H", entries) if wide else tuple(entries)
-        if 0 in steps:
-            raise UnreadableError("the file is damaged: a quantization table holds a zero")
         natural = [0] * 64
         for place, step in zip(ZIGZAG, steps, strict=True):
             natural[place] = step
         yield slot, tuple(natural)
         position += 1 + size
+
+
+def _restarts_in_order(coded: bytes, interval: int) -> bytes:
+    """A scan's data without restart markers that are out of place.
+
+    Args:
+        coded: entropy-coded data.
+        interval: the restart interval; at 0 there are no restarts, and each marker is out of place.
+    """
+    found = list(_RESTART.finditer(coded))
+    if not found:
+        return coded
+    numbers = [coded[marker.start() + 1] & 7 for marker in found]
+    kept, expected, begin = [], 0, 0
+    for index, marker in enumerate(found):
+        # One that is not the next in turn is out of place if that one follows closely; else it is the next that is missing.
+        if interval == 0 or (numbers[index] != expected and expected in numbers[index + 1 : index + 3]):
+            kept.append(coded[begin : marker.start()])
+            begin = marker.end()
+        else:
+            expected = (numbers[index] + 1) % 8
+    return b"".join([*kept, coded[begin:]])
 
 
 def _check_huffman_tables(payload: bytes) -> None:

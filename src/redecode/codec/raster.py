@@ -6,23 +6,21 @@ file's own coefficients there is nothing to project onto.
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
-import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, _imaging
 
 from ..errors import RedecodeError, TooLargeError, UnreadableError, UnsupportedError
 from . import colour, dct
 from . import metadata as metadata_
 from .jpeg import MAX_PIXELS, refuse_too_large
-from .libjpeg import caught_stderr, pass_on
 from .metadata import Metadata
 from .quality import standard_tables
 from .trace import Trace, find_trace
@@ -36,8 +34,6 @@ FORMATS = ("PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 
 # Where Pillow itself refuses a picture, whatever limit is asked for here.
 _PILLOW_MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-# A line of libtiff's: the place, and a sentence.
-_LIBTIFF = re.compile(rb"^[\w.]+: [^\n]*\.\n", re.MULTILINE)
 # Without a handler, Python would print to stderr what Pillow logs about broken files.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -173,8 +169,9 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = 
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 refuse_too_large(image.width, image.height, max_pixels)
-                with _quiet(image):
-                    pixels, alpha = _pixels(image)
+                if image.format == "TIFF":
+                    _silence_libtiff()
+                pixels, alpha = _pixels(image)
                 metadata = metadata_.of_pillow(image)
         except RedecodeError:
             raise
@@ -190,18 +187,14 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = 
     return RasterImage(pixels, trace, alpha, metadata)
 
 
-@contextmanager
-def _quiet(image: Image.Image) -> Iterator[None]:
-    """Keep stderr clean of what libtiff prints there."""
-    if image.format != "TIFF":
-        yield
-        return
-    printed = bytearray()
-    try:
-        with caught_stderr() as printed:
-            yield
-    finally:
-        pass_on(_LIBTIFF.sub(b"", printed))
+@lru_cache(maxsize=1)
+def _silence_libtiff() -> None:
+    """Keep libtiff from printing to stderr what Pillow raises as an error; for the whole process, as libtiff has it no other way."""
+    # Found through Pillow's module, which is linked to it. Where libtiff is a part of that module, it prints.
+    library = ctypes.CDLL(_imaging.__file__)
+    for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        if hasattr(library, name):
+            getattr(library, name)(ctypes.c_void_p(None))
 
 
 def _pixels(image: Image.Image) -> tuple[Pixels, Pixels | None]:
