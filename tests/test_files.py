@@ -69,8 +69,6 @@ def test_several_into_one_file_is_refused(tree: Path) -> None:
 def test_two_results_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="both"):
         plan.plan([tmp_path / "one" / "a.jpg", tmp_path / "two" / "a.jpg"], tmp_path / "out")
-    with pytest.raises(UsageError, match="both"):
-        plan.plan([tmp_path / "a.jpg", tmp_path / "a.jpeg"], None)
 
 
 def test_the_same_input_twice_is_one_job(tmp_path: Path) -> None:
@@ -240,3 +238,78 @@ def test_results_have_distinct_names(names: list[str], taken: list[str], expecte
     for order in (names, names[::-1]):
         chosen = files.distinct_names(order, ".png", taken)
         assert [chosen[name] for name in names] == expected
+
+
+def test_results_of_earlier_runs_are_no_inputs(tree: Path) -> None:
+    (tree / "photos" / "a.redecoded.jpg").write_bytes(b"")
+    jobs, _ = plan.plan([tree / "photos"], None, suffix=".jpg")
+    assert not any(job.source.stem.endswith(".redecoded") for job in jobs)
+    # One that is named is asked for.
+    assert len(plan.plan([tree / "photos" / "a.redecoded.jpg"], None)[0]) == 1
+
+
+def test_an_output_folder_inside_is_not_searched(tree: Path) -> None:
+    before, _ = plan.plan([tree], tree / "out", suffix=".jpg", into_folder=True)
+    for job in before:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        job.target.write_bytes(b"")
+    assert plan.plan([tree], tree / "out", suffix=".jpg")[0] == before
+
+
+@pytest.mark.parametrize("name", ["._a.jpg", ".thumbnails/a.jpg", "@eaDir/a.jpg", "#recycle/a.jpg", "__MACOSX/a.jpg", ".cache/deep/a.jpg"])
+def test_what_systems_leave_in_folders_is_passed_over(tmp_path: Path, name: str) -> None:
+    for place in (name, "kept.jpg"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(b"")
+    assert targets(plan.plan([tmp_path], tmp_path / "out", into_folder=True)[0], tmp_path) == ["out/kept.png"]
+
+
+@pytest.mark.parametrize(("pattern", "left"), [("b.*", 3), ("sub", 2), ("sub/*.jpe", 3), ("*.jp*g", 3), ("deep", 3), ("nothing", 4)])
+def test_exclude(tree: Path, pattern: str, left: int) -> None:
+    assert len(plan.plan([tree / "photos"], None, search=plan.Search((pattern,)))[0]) == left
+
+
+def test_by_content(tree: Path) -> None:
+    (tree / "photos" / "download").write_bytes(b"\xff\xd8\xff\xe0")
+    (tree / "photos" / "poster.png").write_bytes(b"\xff\xd8\xff\xe0")
+    assert len(plan.plan([tree / "photos"], None)[0]) == 4
+    jobs, _ = plan.plan([tree / "photos"], None, search=plan.Search(by_content=True))
+    assert {"download.redecoded.png", "poster.redecoded.png"} < {job.target.name for job in jobs}
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".jpe", ".jfif", ".pjpeg", ".mpo"])
+def test_suffixes_of_jpegs(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a{suffix}").write_bytes(b"")
+    assert len(plan.plan([tmp_path], None)[0]) == 1
+
+
+@pytest.mark.parametrize(("output", "names"), [(None, ["a.jpeg.redecoded.png", "a.redecoded.png"]), ("out", ["a.jpeg.png", "a.png"])])
+def test_files_of_one_stem_get_names_of_their_own(tmp_path: Path, output: str | None, names: list[str]) -> None:
+    for name in ("a.jpg", "a.jpeg"):
+        (tmp_path / name).write_bytes(b"")
+    jobs, _ = plan.plan([tmp_path], output and tmp_path / output, into_folder=True)
+    assert sorted(job.target.name for job in jobs) == names
+
+
+def test_the_format_of_the_file(tmp_path: Path) -> None:
+    starts = {"a.jpg": b"\xff\xd8\xff", "b.png": b"\x89PNG", "c.gif": b"GIF89a", "d.tif": b"II*\0", "e.webp": b"RIFF1234WEBP"}
+    for name, start in starts.items():
+        (tmp_path / name).write_bytes(start)
+    jobs, _ = plan.plan([tmp_path / name for name in starts], None, suffix=None)
+    assert [job.target.suffix for job in jobs] == [".jpg", ".png", ".png", ".tif", ".webp"]
+
+
+def test_patterns(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree / "photos")
+    assert plan.expanded([Path("*.jp*g"), Path("p.png"), Path("no*.jpg")]) == [Path("a.jpeg"), Path("p.png"), Path("no*.jpg")]
+    (tree / "photos" / "[1].jpg").write_bytes(b"")
+    assert plan.expanded([Path("[1].jpg")]) == [Path("[1].jpg")]
+
+
+def test_times_are_kept_on_request(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(DATA)
+    os.utime(tmp_path / "a.jpg", ns=(10**18, 10**18 + 123_456_700))
+    files.save(DATA, tmp_path / "b.png", overwrite=False, times_of=tmp_path / "a.jpg")
+    files.save(DATA, tmp_path / "c.png", overwrite=False)
+    assert (tmp_path / "b.png").stat().st_mtime_ns == 10**18 + 123_456_700
+    assert (tmp_path / "c.png").stat().st_mtime > 1.2e9

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from redecode import Decoder, UsageError, weights
 from redecode.cli import main as cli
 from redecode.codec import jpeg
+from redecode.codec.formats import FormatName
 from redecode.options import CHOICES, DEFAULTS, TEXTS, Device, Options
 from redecode.restoration import mask, network
 
@@ -99,10 +100,19 @@ def test_what_is_not_to_be_chosen_is_refused(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "written"), [({}, "png"), ({"same_size": True}, "jpeg"), ({"format": "jpg"}, "jpeg"), ({"format": "tiff"}, "tiff")]
+    ("options", "source", "written"),
+    [
+        ({}, "jpeg", "png"),
+        ({"same_size": True}, "jpeg", "jpeg"),
+        ({"format": "jpg"}, "png", "jpeg"),
+        ({"format": "tiff"}, None, "tiff"),
+        ({"format": "same"}, "jpeg", "jpeg"),
+        ({"format": "same"}, "webp", "webp"),
+        ({"format": "same"}, None, "png"),
+    ],
 )
-def test_the_format_that_is_written(options: dict[str, Any], written: str) -> None:
-    assert Options(**options).written_format == written
+def test_the_format_that_is_written(options: dict[str, Any], source: FormatName | None, written: str) -> None:
+    assert Options(**options).written_format(source) == written
 
 
 def test_a_command_refuses_with_the_option_it_names() -> None:

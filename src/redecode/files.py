@@ -11,11 +11,13 @@ from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO
 
+from .codec import formats
+from .codec.formats import FormatName
 from .errors import OutputExistsError, RedecodeError, TooLargeError, UnreadableError
 
 # What a folder is searched for. Pictures of other formats are restored where they are named, but most of those in
 # a folder have never been JPEGs.
-INPUT_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
+INPUT_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo"}
 # Stands for stdin among the sources, and for stdout as a target.
 STANDARD = Path("-")
 # A JPEG of as many pixels as are ever allowed is smaller.
@@ -60,6 +62,17 @@ def _read(file: BinaryIO) -> bytes:
     return data
 
 
+def format_of(source: Path) -> FormatName | None:
+    """The format of a picture file, by how it begins; None where that is not known, or the file cannot be read."""
+    try:
+        if not os.path.isfile(source):
+            return None
+        with open(source, "rb") as file:
+            return formats.format_of(file.read(_SIGNATURE_LENGTH))
+    except OSError:
+        return None
+
+
 def distinct_names(names: Iterable[str], suffix: str, taken: Collection[str] = ()) -> dict[str, str]:
     """Names for the results of some files, no two alike.
 
@@ -88,13 +101,14 @@ def distinct_names(names: Iterable[str], suffix: str, taken: Collection[str] = (
     return chosen
 
 
-def save(data: bytes, target: Path, *, overwrite: bool) -> None:
+def save(data: bytes, target: Path, *, overwrite: bool, times_of: Path | None = None) -> None:
     """Write a file so that the target is either complete or untouched; missing folders are made.
 
     Args:
         data: the whole file.
         target: where to; STANDARD is stdout.
         overwrite: whether an existing target is replaced.
+        times_of: a file whose times of access and change the target gets.
 
     Raises:
         OutputExistsError: the target exists (also when it came into being during the work).
@@ -110,6 +124,9 @@ def save(data: bytes, target: Path, *, overwrite: bool) -> None:
         file.flush()
         os.fsync(file.fileno())
         file.close()
+        if times_of is not None:
+            found = os.stat(times_of)
+            os.utime(temporary, ns=(found.st_atime_ns, found.st_mtime_ns))
         _publish(temporary, target, overwrite)
 
 

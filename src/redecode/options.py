@@ -53,7 +53,7 @@ class Options:
         UsageError: a value outside its range or its choices.
 
     Example:
-        >>> Options(texture=0.5, format="webp").written_format
+        >>> Options(texture=0.5, format="webp").written_format()
         'webp'
     """
 
@@ -70,7 +70,10 @@ class Options:
     preset: Annotated[Preset, Choice("Which networks.", scope="restoring")] = DEFAULT_PRESET
     layer: Annotated[Layer, Choice("Write this layer; the mask is white where texture may enter.")] = "fused"
     projection: Annotated[bool, Choice("Keep the result consistent with the file's data.", negative="no_projection")] = True
-    format: Annotated[FormatName | Literal["jpg"] | None, Choice("Format of the results.", unset="png; jpeg with same_size")] = None
+    format: Annotated[
+        FormatName | Literal["jpg", "same"] | None,
+        Choice("Format of the results; same is that of the file, or png where that cannot be written.", unset="png; jpeg with same_size"),
+    ] = None
     quality: Annotated[int | None, Choice("Quality of webp (else lossless), avif, jpeg.", least=1, most=100, unset="avif 90, jpeg 95")] = (
         None
     )
@@ -100,11 +103,16 @@ class Options:
         for name, choice in CHOICES.items():
             _check(name, getattr(self, name), choice)
 
-    @property
-    def written_format(self) -> FormatName:
-        """The format that the result is written in."""
+    def written_format(self, source: FormatName | None = "jpeg") -> FormatName:
+        """The format that the result is written in.
+
+        Args:
+            source: the format of the file; None for one that is not written.
+        """
         if self.format is None:
             return "jpeg" if self.same_size else "png"
+        if self.format == "same":
+            return source or "png"
         return "jpeg" if self.format == "jpg" else self.format
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .codec.encode import Encoding, encode, encode_like, upright
+from .codec.formats import FormatName
 from .codec.metadata import Metadata
 from .errors import UnsupportedError
 from .options import Options
@@ -27,11 +28,15 @@ class Restored:
         data: its bytes.
         decoded: the picture behind it.
         seconds: the restoring took, reading and encoding included.
+        source_size: bytes of the file that it was made from.
+        format: that it is written in.
     """
 
     data: bytes
     decoded: Decoded
     seconds: float
+    source_size: int
+    format: FormatName
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -53,6 +58,8 @@ class Restored:
             "consistency": self.decoded.consistency,
             "projection_psnr": self.decoded.projection_psnr,
             "seconds": round(self.seconds, 3),
+            "bytes_before": self.source_size,
+            "bytes_after": len(self.data),
             "notes": list(self.notes),
         }
 
@@ -77,7 +84,9 @@ def restore(decoder: Decoder, data: bytes, options: Options, progress: Progress 
     amount = {"fused": options.texture, "texture": 1.0}.get(options.layer, 0.0)
     layers = options.depth == 16 or options.layer != "fused"
     decoded = decoder.decode(picture, amount, options.projection, progress, layers, options.threshold)
-    return Restored(encode_result(decoded, options), decoded, time.monotonic() - began)
+    written = encode_result(decoded, options)
+    name = options.written_format(picture.source_format)
+    return Restored(written, decoded, time.monotonic() - began, len(data), name)
 
 
 def encode_result(decoded: Decoded, options: Options) -> bytes:
@@ -90,6 +99,7 @@ def encode_result(decoded: Decoded, options: Options) -> bytes:
     metadata = Metadata(icc_profile=picture.metadata.icc_profile) if options.strip else picture.metadata
     alpha = picture.alpha
     pixels = _pixels(decoded, options)
+    name = options.written_format(picture.source_format)
     if options.layer == "mask":
         # A mask has no colours and no transparency.
         metadata, alpha = replace(metadata, icc_profile=None), None
@@ -100,12 +110,12 @@ def encode_result(decoded: Decoded, options: Options) -> bytes:
         pixels, turned = upright(pixels, picture.metadata)
         metadata = metadata if options.strip else replace(turned, icc_profile=metadata.icc_profile)
     if options.same_size:
-        if picture.cells is None or options.written_format != "jpeg":
+        if picture.cells is None or name != "jpeg":
             raise UnsupportedError("only a picture that came as a JPEG, and goes as one, can have the file's own tables")
         if options.layer == "mask" or options.depth != 8 or options.auto_orient:
             raise UnsupportedError("the file's own tables fit neither a mask, nor 16 bits, nor a turned picture")
         return encode_like(pixels, picture.cells, metadata)
-    return encode(pixels, metadata, Encoding(options.written_format, options.quality), alpha)
+    return encode(pixels, metadata, Encoding(name, options.quality), alpha)
 
 
 def _pixels(decoded: Decoded, options: Options) -> NDArray[Any]:

@@ -19,6 +19,7 @@ import redecode
 from redecode import weights
 from redecode.cli import development
 from redecode.cli import main as cli
+from redecode.cli import restore as restore_command
 from redecode.codec import jpeg
 from redecode.codec.raster import RasterImage
 from redecode.errors import DependencyError
@@ -60,7 +61,7 @@ class Stub:
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     decoder = Stub()
-    monkeypatch.setattr(cli, "make_decoder", lambda *_: decoder)
+    monkeypatch.setattr(restore_command, "make_decoder", lambda *_: decoder)
     return decoder
 
 
@@ -290,7 +291,7 @@ def test_missing_weights_are_said_once(run, photo: Path, monkeypatch: pytest.Mon
     def missing(*_: object) -> None:
         raise DependencyError("no network")
 
-    monkeypatch.setattr(cli, "make_decoder", missing)
+    monkeypatch.setattr(restore_command, "make_decoder", missing)
     assert run(photo, photo.with_name("b.jpg")) == (2, "", "redecode: no network\n")
 
 
@@ -414,18 +415,25 @@ def test_bench(run, stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert run("bench") == (2, "", "redecode: eval/LIVE1 is not in nowhere; set REDECODE_DATA to the data folder\n")
 
 
-def test_a_bar_for_several_files_goes_to_the_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_goes_to_the_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    with cli._progress(2) as advance:
+    with restore_command._progress(2) as (advance, tiles):
         print("a result")
-        advance(1)
+        tiles(1, 3)
+        advance()
     printed = capsys.readouterr()
     assert printed.out == "a result\n"
-    assert "restoring" in printed.err
-    with cli._progress(1) as advance:
-        advance(1)
+    assert "1/2" in printed.err
+    with restore_command._progress(1) as (advance, tiles):
+        tiles(1, 3)
+        advance()
+    assert "1/3" in capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    with restore_command._progress(2) as (advance, tiles):
+        tiles(1, 3)
+        advance()
     assert capsys.readouterr() == ("", "")
 
 
@@ -469,6 +477,7 @@ def test_nothing_heavy_is_loaded_for_help(arguments: list[str]) -> None:
     code = """
 import sys
 from redecode.cli import main as cli
+from redecode.cli import restore as restore_command
 from redecode.cli import development
 sys.argv = ["redecode", *sys.argv[1:]]
 try:
@@ -560,3 +569,56 @@ def test_a_kill_leaves_no_half_result(photo: Path, photograph: np.ndarray) -> No
     results = [path for path in photo.parent.iterdir() if path.suffix == ".png"]
     for path in results:  # The machine may have been fast: then the result is whole.
         assert opened(path).shape == large.shape
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_second_run_does_what_is_missing(run, photo: Path) -> None:
+    other = photo.with_name("other.jpg")
+    other.write_bytes(photo.read_bytes())
+    assert run(photo)[0] == 0
+    first = photo.with_name(f"{photo.stem}.redecoded.png").stat()
+    code, out, err = run(photo.parent, "--skip-existing")
+    assert (code, out, err) == (0, f"{other.with_name('other.redecoded.png')}\n", "")
+    assert photo.with_name(f"{photo.stem}.redecoded.png").stat() == first
+    assert run(photo.parent, "--skip-existing") == (0, "", "")
+    told = [json.loads(line) for line in run(photo.parent, "--skip-existing", "--json")[1].splitlines()]
+    assert [line["status"] for line in told] == ["skipped", "skipped"]
+    assert run(photo.parent, "--skip-existing", "--overwrite")[0] == 2
+
+
+@pytest.mark.usefixtures("stub")
+def test_nothing_done_is_2_and_some_done_is_1(run, photo: Path) -> None:
+    bad = photo.with_name("bad.jpg")
+    bad.write_bytes(b"no picture")
+    assert run(bad, bad.with_name("missing.jpg"))[0] == 2
+    assert run(bad, photo)[0] == 1
+
+
+@pytest.mark.usefixtures("stub")
+def test_sizes_are_told(run, photo: Path) -> None:
+    report = json.loads(run(photo, "--json")[1])
+    assert report["bytes_before"] == photo.stat().st_size
+    assert report["bytes_after"] == photo.with_name(f"{photo.stem}.redecoded.png").stat().st_size
+    assert "became" in run(photo, "--overwrite", "-v")[2]
+
+
+@pytest.mark.usefixtures("stub")
+def test_format_same_and_times(run, photo: Path) -> None:
+    os.utime(photo, (10**9, 10**9))
+    assert run(photo, "--format", "same", "--keep-times")[0] == 0
+    result = photo.with_name(f"{photo.stem}.redecoded.jpg")
+    with Image.open(result) as image:
+        assert image.format == "JPEG"
+    assert result.stat().st_mtime == 10**9
+    assert run(photo, "--format", "jpg", "--overwrite")[0] == 0
+
+
+def test_info_of_several(run, photo: Path) -> None:
+    bad = photo.with_name("bad.jpg")
+    bad.write_bytes(b"no picture")
+    code, out, err = run("info", photo.parent, "--json")
+    told = [json.loads(line) for line in out.splitlines()]
+    assert code == 1
+    assert {Path(line["input"]).name for line in told} == {photo.name, "bad.jpg"}
+    assert err.startswith(f"redecode: {bad}: ")
+    assert run("info", bad)[0] == 2

@@ -22,6 +22,7 @@ from PIL import ExifTags, Image
 
 from redecode import files
 from redecode.cli import main as cli
+from redecode.cli import restore as restore_command
 from redecode.codec import encode, jpeg, libjpeg, raster
 from redecode.codec.encode import Encoding
 from redecode.codec.formats import FORMATS
@@ -345,7 +346,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """The command within this process, networks apart: exit code and what it printed."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(cli, "make_decoder", lambda *_: harness.Identity())
+        monkeypatch.setattr(restore_command, "make_decoder", lambda *_: harness.Identity())
         monkeypatch.setattr(sys, "argv", ["redecode", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
             cli.main()
@@ -424,7 +425,7 @@ def test_a_read_only_disk(run, small_disk: Path, tmp_path: Path) -> None:
 def test_closed_streams(stream: int, tmp_path: Path) -> None:
     """stderr is caught while libjpeg reads: there may be none."""
     (tmp_path / "a.jpg").write_bytes(seeds.jpegs()["420"][:-100])
-    code = "import harness, sys; from redecode.cli import main as cli; cli.make_decoder = lambda *_: harness.Identity(); cli.main()"
+    code = "import harness, sys; from redecode.cli import main, restore; restore.make_decoder = lambda *_: harness.Identity(); main.main()"
     command = f'exec "$@" {stream}>&-'
     done = subprocess.run(
         ["sh", "-c", command, "sh", sys.executable, "-c", code, "a.jpg"],

@@ -45,7 +45,7 @@ class Setup:
     @property
     def suffix(self) -> str:
         """Of the results' names."""
-        return suffix_of(self.options.written_format)
+        return suffix_of(self.options.written_format())
 
     def model(self) -> dict[str, str]:
         """Of each network its sha256, as the manifest notes it."""

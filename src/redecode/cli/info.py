@@ -1,27 +1,52 @@
-"""`redecode info`: what a file says of itself."""
+"""`redecode info`: what files are."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .. import files
-from .console import reported, say
+from ..errors import RedecodeError
+from . import plan
+from .console import NOTHING_DONE, SOME_FAILED, complain, reported, say
 
 
 def info(
-    source: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A picture; - is stdin.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="FILE|FOLDER...", show_default=False, help="Pictures, or folders of JPEGs; - is stdin.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each file.")] = False,
 ) -> None:
-    """Tell what a file is: size, quality, quantization tables, chroma subsampling, metadata, signs of earlier compression."""
+    """Tell what files are: size, quality, quantization tables, chroma subsampling, metadata, signs of earlier compression."""
     with reported():
         from ..facts import inspect
 
-        facts = inspect(files.read(source))
-        say(json.dumps(facts, ensure_ascii=False) if as_json else _page(facts))
+        found, failures = plan.find(plan.expanded(sources) if os.name == "nt" else sources)
+        told = 0
+        several = len(found) + len(failures) > 1
+        for path in found:
+            try:
+                facts = inspect(files.read(path))
+            except (RedecodeError, OSError) as error:
+                failures.append(plan.Failure(path, files.reason(error, path)))
+                continue
+            told += 1
+            name = os.fsencode(path).decode("utf-8", "replace")
+            if as_json:
+                say(json.dumps({"input": name, **facts}, ensure_ascii=False))
+            else:
+                say(f"{name}\n{_page(facts)}\n" if several else _page(facts))
+        for failure in failures:
+            if as_json:
+                name = os.fsencode(failure.source).decode("utf-8", "replace")
+                say(json.dumps({"input": name, "status": "failed", "reason": failure.reason}, ensure_ascii=False))
+            complain(f"{failure.source}: {failure.reason}")
+    if failures:
+        raise typer.Exit(SOME_FAILED if told else NOTHING_DONE)
 
 
 def _page(facts: dict[str, Any]) -> str:

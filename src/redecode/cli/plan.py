@@ -5,15 +5,22 @@ Nothing heavy is imported at the top: the plan is made before the engine is load
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
-from ..codec.formats import OF_SUFFIX
+from .. import files
+from ..codec.formats import OF_SUFFIX, suffix_of
 from ..errors import UsageError
-from ..files import INPUT_SUFFIXES, STANDARD, reason
+from ..files import INPUT_SUFFIXES, STANDARD, distinct_names, reason
 
+# Ends the stem of a result that lies beside its file. What has it already is a result, and not restored again.
+RESULT_MARK = ".redecoded"
+# Folders that systems keep for themselves: thumbnails, waste bins and the like; hidden ones are passed over anyway.
+_SYSTEM_FOLDERS = {"@eadir", "#recycle", "$recycle.bin", "system volume information", "__macosx", "lost+found"}
 # For messages.
 _OUTPUT_NAMES = ", ".join(OF_SUFFIX)
 
@@ -34,19 +41,51 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True)
+class Search:
+    """What to take of a folder.
+
+    Attributes:
+        exclude: patterns of names, or of paths within the folder, that are passed over ("*.tmp.jpg", "raw/*").
+        by_content: take files of any name that begin as a JPEG does.
+    """
+
+    exclude: tuple[str, ...] = ()
+    by_content: bool = False
+
+    def takes(self, path: Path, place: Path) -> bool:
+        """Whether a file is to be restored, by its path and its place within the folder."""
+        if path.stem.endswith(RESULT_MARK) or self.passes_over(place):
+            return False
+        return path.suffix.lower() in INPUT_SUFFIXES or (self.by_content and files.format_of(path) == "jpeg")
+
+    def passes_over(self, place: Path) -> bool:
+        """Whether a file or folder within the folder is left alone: hidden, a system's own, or excluded."""
+        if place.name.startswith(".") or place.name.lower() in _SYSTEM_FOLDERS:
+            return True
+        return any(fnmatch(place.name, pattern) or fnmatch(place.as_posix(), pattern) for pattern in self.exclude)
+
+
 def plan(
-    sources: Iterable[Path], output: Path | None, *, into_folder: bool = False, suffix: str = ".png"
+    sources: Iterable[Path],
+    output: Path | None,
+    *,
+    into_folder: bool = False,
+    suffix: str | None = ".png",
+    search: Search | None = None,
 ) -> tuple[list[Job], list[Failure]]:
     """Pair every input with its output.
 
     Without an output, results lie beside their inputs as `<stem>.redecoded<suffix>`, and that of stdin goes to stdout; in a
-    folder they are named `<stem><suffix>`, and the subfolders of an input folder are kept.
+    folder they are named `<stem><suffix>`, and the subfolders of an input folder are kept. Where two results would have the same name,
+    one keeps its old suffix before the new one (see :func:`redecode.files.distinct_names`).
 
     Args:
         sources: files and folders; folders are searched for JPEG files, subfolders included.
         output: a file (for a single input file), a folder, STANDARD, or None.
         into_folder: output is a folder even where none exists yet.
-        suffix: of results whose name is not given.
+        suffix: of results whose name is not given; None takes that of the file's own format.
+        search: what to take of folders.
 
     Returns:
         The jobs, and what of the sources gave none.
@@ -54,32 +93,73 @@ def plan(
     Raises:
         UsageError: the output fits neither one file nor a folder, or two results, or a result and an input, would be the same file.
     """
-    found: list[tuple[Path, Path]] = []  # The file, and its place within the folder that was asked for.
-    failures: list[Failure] = []
     sources = list(sources)
+    single = len(sources) == 1 and not os.path.isdir(sources[0])
+    folder = _output_folder(output, single, into_folder)
+    found, failures = _find(sources, search or Search(), folder)
+    jobs = [Job(path, STANDARD if output is None else output) for path, _ in found if path == STANDARD and folder is None]
+    named = {path: place for path, place in found if path != STANDARD or folder is not None}
+    if folder is None and output is not None:
+        jobs += [Job(path, output) for path in named]
+    elif folder is not None:
+        jobs += _named(named, {path: folder / place for path, place in named.items()}, "", suffix)
+    else:
+        jobs += _named(named, {path: path for path in named}, RESULT_MARK, suffix)
+    jobs = list(dict.fromkeys(jobs))
+    _refuse_collisions(jobs)
+    return jobs, failures
+
+
+def find(sources: Iterable[Path], search: Search | None = None) -> tuple[list[Path], list[Failure]]:
+    """The files that sources mean, folders searched as by :func:`plan`, and what gave none."""
+    found, failures = _find(list(sources), search or Search(), None)
+    return [path for path, _ in found], failures
+
+
+def _find(sources: list[Path], search: Search, output: Path | None) -> tuple[list[tuple[Path, Path]], list[Failure]]:
+    """The files that the sources mean, each with its place within the folder that was asked for; and what gave none."""
+    found: list[tuple[Path, Path]] = []
+    failures: list[Failure] = []
     for source in sources:
         if source == STANDARD:
             found.append((source, Path("stdin")))
         elif os.path.isdir(source):
-            files, unreadable = _search(source)
+            inside, unreadable = _search(source, search, output)
             failures += unreadable
-            if not files and not unreadable:
+            if not inside and not unreadable:
                 failures.append(Failure(source, "the folder holds no JPEG files"))
-            found += [(path, path.relative_to(source)) for path in files]
+            found += [(path, path.relative_to(source)) for path in inside]
         else:
             found.append((source, Path(source.name)))
-    single = len(sources) == 1 and not os.path.isdir(sources[0])
-    folder = _output_folder(output, single, into_folder)
-    if output is None:
-        beside = [path.with_name(f"{path.stem}.redecoded{suffix}") if path != STANDARD else STANDARD for path, _ in found]
-        pairs = [Job(path, target) for (path, _), target in zip(found, beside, strict=True)]
-    elif folder is None:
-        pairs = [Job(path, output) for path, _ in found]
-    else:
-        pairs = [Job(path, folder / place.with_name(f"{place.stem}{suffix}")) for path, place in found]
-    jobs = list(dict.fromkeys(pairs))
-    _refuse_collisions(jobs)
-    return jobs, failures
+    return found, failures
+
+
+def _named(sources: Iterable[Path], places: dict[Path, Path], mark: str, suffix: str | None) -> list[Job]:
+    """Jobs whose results lie at the places of their files, but for the suffix."""
+    by_suffix: dict[str, list[Path]] = {}
+    for path in sources:
+        own = suffix or suffix_of(files.format_of(path) or "png")
+        by_suffix.setdefault(mark + own, []).append(path)
+    targets: dict[Path, str] = {}
+    for ending, group in by_suffix.items():
+        names = {path: os.fspath(places[path]) for path in group}
+        # Files of the same place, in different source folders, are told apart no further: that is an error, see _refuse_collisions.
+        given = distinct_names(names.values(), ending, targets.values() if suffix is None else ())
+        targets |= {path: given[name] for path, name in names.items()}
+    return [Job(path, Path(targets[path])) for path in sources]
+
+
+def expanded(sources: Iterable[Path]) -> list[Path]:
+    """Sources with patterns (*, ?, [...]) replaced by what they match, for shells that do not: a name that exists stays as it is.
+
+    A pattern that matches nothing stays too, and fails as a file that is not there.
+    """
+    result: list[Path] = []
+    for source in sources:
+        text = os.fspath(source)
+        matches = sorted(glob.glob(text, recursive=True)) if glob.has_magic(text) and not os.path.lexists(text) else []
+        result += map(Path, matches) if matches else [source]
+    return result
 
 
 def _failure(source: Path, error: OSError) -> Failure:
@@ -104,19 +184,25 @@ def _output_folder(output: Path | None, single: bool, into_folder: bool) -> Path
     return output
 
 
-def _search(folder: Path) -> tuple[list[Path], list[Failure]]:
-    """JPEG files under a folder, sorted; neither links to folders are followed, so that loops end, nor are pipes and devices opened."""
-    files: list[Path] = []
+def _search(folder: Path, search: Search, output: Path | None) -> tuple[list[Path], list[Failure]]:
+    """Files to restore under a folder, sorted; results of earlier runs and what lies in the output folder are not among them.
+
+    Neither links to folders are followed, so that loops end, nor are pipes and devices opened.
+    """
+    found: list[Path] = []
     failures: list[Failure] = []
+    results = None if output is None or _same_file(output, folder) else _identity(output)
 
     def unreadable(error: OSError) -> None:
         failures.append(_failure(Path(error.filename or folder), error))
 
-    for parent, _, names in os.walk(folder, onerror=unreadable):
-        found = [Path(parent, name) for name in names if Path(name).suffix.lower() in INPUT_SUFFIXES]
+    for parent, folders, names in os.walk(folder, onerror=unreadable):
+        inside = Path(parent).relative_to(folder)
+        folders[:] = [name for name in folders if not search.passes_over(inside / name) and _identity(Path(parent, name)) != results]
         # A broken link is kept, so that it is reported.
-        files += [path for path in found if os.path.isfile(path) or not os.path.exists(path)]
-    return sorted(files), failures
+        plain = (name for name in names if os.path.isfile(Path(parent, name)) or not os.path.exists(Path(parent, name)))
+        found += [Path(parent, name) for name in plain if search.takes(Path(parent, name), inside / name)]
+    return sorted(found), failures
 
 
 def _refuse_collisions(jobs: list[Job]) -> None:

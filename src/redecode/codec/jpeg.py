@@ -18,6 +18,7 @@ from PIL import Image
 from ..errors import LimitError, TooLargeError, UnreadableError
 from . import dct, libjpeg, markers
 from . import metadata as metadata_
+from .formats import FormatName
 from .metadata import Metadata
 from .quality import nearest_quality
 
@@ -94,6 +95,11 @@ class JpegImage:
     def gray(self) -> bool:
         """Whether the file has luma only."""
         return len(self.components) == 1
+
+    @property
+    def source_format(self) -> FormatName:
+        """Of the file."""
+        return "jpeg"
 
     @property
     def channels(self) -> int:

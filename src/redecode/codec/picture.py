@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import jpeg, raster
+from .formats import FormatName
 from .jpeg import MAX_PIXELS, JpegImage
 from .metadata import Metadata
 from .recompression import first_generation
@@ -31,6 +32,10 @@ class Picture(Protocol):
     @property
     def height(self) -> int:
         """In pixels."""
+
+    @property
+    def source_format(self) -> FormatName | None:
+        """Of the file; None for one that results are not written in."""
 
     @property
     def metadata(self) -> Metadata:

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError, _imaging
 from ..errors import RedecodeError, TooLargeError, UnreadableError, UnsupportedError
 from . import colour, dct
 from . import metadata as metadata_
+from .formats import FormatName, format_of
 from .jpeg import MAX_PIXELS, refuse_too_large
 from .metadata import Metadata
 from .quality import standard_tables
@@ -47,12 +48,14 @@ class RasterImage:
         trace: what is known of the compression; None where nothing shows.
         alpha: uint8 [H, W], kept aside; None where the file has none.
         metadata: EXIF, ICC profile and the like.
+        source_format: of the file; None for one that results are not written in.
     """
 
     pixels: Pixels
     trace: Trace | None
     alpha: Pixels | None = None
     metadata: Metadata = field(default_factory=Metadata)
+    source_format: FormatName | None = None
 
     @property
     def height(self) -> int:
@@ -184,7 +187,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = 
         except Exception as error:  # Pillow's decoders raise a dozen kinds, down to struct.error and RuntimeError.
             raise UnreadableError(f"the file is damaged: {' '.join(str(error).split())}") from None
     trace = find_trace(pixels) if force_quality is None else _forced(force_quality, pixels.ndim == 2)
-    return RasterImage(pixels, trace, alpha, metadata)
+    return RasterImage(pixels, trace, alpha, metadata, format_of(data[:12]))
 
 
 @lru_cache(maxsize=1)

@@ -98,7 +98,7 @@ async def decode(request: Request, service: Serviced, choices: Annotated[DecodeC
             service.metrics.outcomes.labels(problem.code if problem else "failure").inc()
             raise
     service.metrics.outcomes.labels("restored").inc()
-    return Response(restored.data, media_type=media_type(options.written_format), headers=_report_headers(restored))
+    return Response(restored.data, media_type=media_type(restored.format), headers=_report_headers(restored))
 
 
 def _report_headers(restored: Restored) -> dict[str, str]:
@@ -206,8 +206,8 @@ async def result(request: Request, id: str, service: Serviced, choices: Annotate
     picture = service.finished(id)
     options = service.settings.options(**choices.model_dump())
     with service.saving.place():
-        data = await service.attend(service.saving, request, lambda _: pictures.result(picture, options))
-    return Response(data, media_type=media_type(options.written_format))
+        data, written = await service.attend(service.saving, request, lambda _: pictures.result(picture, options))
+    return Response(data, media_type=media_type(written))
 
 
 @api.post(
@@ -240,8 +240,9 @@ def _pack(file: IO[bytes], job: Job, chosen: list[tuple[Open, Wanted]], options:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
         for picture, wanted in chosen:
             job.check()
-            name = _entry_name(wanted.name, suffix_of(options.written_format), taken)
-            packed.writestr(zipfile.ZipInfo(name), pictures.result(picture, replace(options, texture=wanted.texture)))
+            data, written = pictures.result(picture, replace(options, texture=wanted.texture))
+            name = _entry_name(wanted.name, suffix_of(written), taken)
+            packed.writestr(zipfile.ZipInfo(name), data)
             if file.tell() > capacity:
                 raise NO_ROOM
     return file.tell()

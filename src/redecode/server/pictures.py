@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..codec.encode import Encoding, encode, upright
+from ..codec.formats import FormatName
 from ..codec.jpeg import JpegImage
 from ..codec.metadata import Metadata
 from ..codec.picture import Picture, read
@@ -199,14 +200,15 @@ def restore(picture: Open, decoder: Decoder, data: bytes, job: Job) -> None:
     picture.changed = decoded.changed
 
 
-def result(picture: Open, options: Options) -> bytes:
-    """The file that the options ask for: the very bytes that `restoring.restore` makes of the same data.
+def result(picture: Open, options: Options) -> tuple[bytes, FormatName]:
+    """The file, and its format, that the options ask for: the very bytes that `restoring.restore` makes of the same data.
 
     Raises:
         FileNotFoundError: the picture has been dropped meanwhile.
         RedecodeError: the format cannot hold such a picture.
     """
-    return encode_result(_with(picture, options.texture, options.projection), options)
+    decoded = _with(picture, options.texture, options.projection)
+    return encode_result(decoded, options), options.written_format(decoded.picture.source_format)
 
 
 def figures(picture: Open, texture: float) -> Figures:

@@ -1,0 +1,268 @@
+"""The default verb, `redecode FILE|FOLDER...`: restore pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import files
+from ..codec.formats import OF_SUFFIX, suffix_of
+from ..errors import DependencyError, UsageError
+from ..options import Options
+from . import plan
+from .console import NOTHING_DONE, SOME_FAILED, complain, make_decoder, progress_bar, reported, say
+
+if TYPE_CHECKING:
+    from ..decoder import Decoder
+    from ..recode import Restored
+    from ..restoration.tiling import Progress
+
+# How many times the bytes of the files the results may take before a summary names formats that take less.
+_MUCH_LARGER = 4
+
+
+def version(asked: bool) -> None:
+    """Print the version, and end."""
+    if asked:
+        from .. import __version__
+
+        print(f"redecode {__version__}")
+        raise typer.Exit
+
+
+def restore(
+    sources: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", show_default=False, help="Pictures, or folders of JPEGs.")],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE|FOLDER", help="Where to write: a .png, .webp, .avif, .tif or .jpg file, or a folder."),
+    ] = None,
+    *,
+    options: Options,
+    threads: Annotated[int | None, typer.Option(min=1, show_default="all cores", help="Threads to compute with.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Pass over files and folders of this name in folders; may be repeated.")
+    ] = None,
+    by_content: Annotated[bool, typer.Option("--by-content", help="In folders, also take JPEGs whose names do not tell.")] = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Pass over files whose results are there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
+    keep_times: Annotated[bool, typer.Option("--keep-times", help="Give results the times of their files.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each file.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell of each file what it was and what was done.")] = False,
+    show_version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """The default verb."""
+    with reported():
+        if overwrite and skip_existing:
+            raise UsageError("--overwrite and --skip-existing contradict each other")
+        folder = output is not None and output.endswith(("/", os.sep))
+        target = None if output is None else Path(output)
+        options = _with_format(options, None if folder else target)
+        suffix = None if options.format == "same" else suffix_of(options.written_format())
+        search = plan.Search(tuple(exclude or ()), by_content)
+        # The shells of Windows leave patterns to the programs.
+        named = plan.expanded(sources) if os.name == "nt" else sources
+        jobs, failures = plan.plan(named, target, into_folder=folder, suffix=suffix, search=search)
+        to_stdout = any(job.target == files.STANDARD for job in jobs)
+        if as_json and to_stdout:
+            raise UsageError("--json and the picture cannot both go to stdout; give -o a file")
+        voice = _Voice(as_json, quiet or to_stdout, verbose)
+        for failure in failures:
+            voice.failed(failure)
+        waiting = [job for job in jobs if not (skip_existing and job.target != files.STANDARD and os.path.lexists(job.target))]
+        for job in jobs:
+            if job not in waiting:
+                voice.skipped(job)
+        total = len(jobs) + len(failures)
+        failed = _process_all(waiting, options, _Engine(options, threads), _Saving(overwrite, keep_times), voice)
+    _conclude(failures + failed, total, some_done=len(failed) < len(jobs))
+
+
+def _with_format(options: Options, target: Path | None) -> Options:
+    """The options with the format that the suffix of the output asks for, where they leave it open."""
+    by_suffix = OF_SUFFIX.get(target.suffix.lower()) if target is not None and not target.is_dir() else None
+    if by_suffix is None or options.format == "same":
+        return options
+    wanted = options if options.format else replace(options, format=by_suffix)
+    if wanted.written_format() != by_suffix:
+        raise UsageError(f"{target}: the suffix and --format {options.format} contradict each other")
+    return wanted
+
+
+@dataclass
+class _Engine:
+    """Made when the first file needs it."""
+
+    options: Options
+    threads: int | None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def decoder(self) -> Decoder:
+        with self._lock:
+            return self._decoder
+
+    @cached_property
+    def _decoder(self) -> Decoder:
+        return make_decoder(self.options, self.threads)
+
+
+@dataclass(frozen=True)
+class _Saving:
+    """How results are written."""
+
+    overwrite: bool
+    keep_times: bool
+
+
+@dataclass(frozen=True)
+class _Voice:
+    """What is told of each file: on stdout the results, on stderr the rest."""
+
+    as_json: bool
+    quiet: bool
+    verbose: bool
+
+    def restored(self, job: plan.Job, restored: Restored) -> None:
+        if self.as_json:
+            self._record(job.source, output=_name(job.target), **restored.report())
+            return
+        if not self.quiet:
+            for note in restored.notes:
+                complain(f"{job.source}: warning: {note}")
+            say(job.target)
+        if self.verbose:
+            complain(f"{job.source}: {_summary(restored.report())}")
+
+    def skipped(self, job: plan.Job) -> None:
+        if self.as_json:
+            self._record(job.source, output=_name(job.target), status="skipped")
+        elif self.verbose:
+            complain(f"{job.source}: passed over, {job.target} is there already")
+
+    def failed(self, failure: plan.Failure) -> None:
+        if self.as_json:
+            self._record(failure.source, status="failed", reason=failure.reason)
+
+    @staticmethod
+    def _record(source: Path, **fields: Any) -> None:
+        say(json.dumps({"input": _name(source), **fields}, ensure_ascii=False))
+
+
+def _name(path: Path) -> str:
+    # File names are bytes; what of them is no text becomes U+FFFD, so that the line is text.
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _summary(report: dict[str, Any]) -> str:
+    parts = [f"{report['width']}×{report['height']}"]
+    if report["quality"] is not None:
+        parts.append(f"quality {report['quality']}")
+    if report["consistency"] is not None:
+        parts.append(f"{report['consistency']:.2%} of the blocks consistent with the file")
+    before, after = report["bytes_before"], report["bytes_after"]
+    parts.append(f"{report['status']} in {report['seconds']:.2f} s")
+    sizes = f"{_size(before)} became {_size(after)}"
+    if after > _MUCH_LARGER * before:
+        sizes += " (--format webp, avif or jpeg writes smaller files)"
+    return ", ".join([*parts, sizes])
+
+
+def _size(count: int) -> str:
+    """A number of bytes for a person to read."""
+    return f"{count / 1e6:.1f} MB" if count >= 999_500 else f"{count / 1e3:.1f} kB"
+
+
+def _process_all(jobs: list[plan.Job], options: Options, engine: _Engine, saving: _Saving, voice: _Voice) -> list[plan.Failure]:
+    """Restore one after the other; a failure keeps nothing from being tried."""
+    failures = []
+    with _progress(len(jobs)) as (advance, tiles):
+        for job, outcome in zip(jobs, _outcomes(jobs, options, engine, saving, tiles), strict=True):
+            if isinstance(outcome, plan.Failure):
+                failures.append(outcome)
+                voice.failed(outcome)
+            else:
+                voice.restored(job, outcome)
+            advance()
+    return failures
+
+
+def _outcomes(
+    jobs: list[plan.Job], options: Options, engine: _Engine, saving: _Saving, tiles: Progress
+) -> Iterator[Restored | plan.Failure]:
+    """What becomes of each file, in order. While the networks are at one, the last is saved and the next one read."""
+    left = threading.Event()
+
+    def check(done: int, total: int) -> None:
+        if left.is_set():
+            raise KeyboardInterrupt
+        tiles(done, total)
+
+    def work(job: plan.Job) -> Restored | plan.Failure:
+        try:
+            return _process(job, options, engine, saving, check)
+        except DependencyError:
+            raise  # The same for every file: it is told once.
+        except Exception as error:  # One picture's trouble, of whatever kind, is no reason to leave out the others.
+            return plan.Failure(job.source, files.reason(error, job.source))
+
+    if len(jobs) <= 1 or engine.threads == 1:
+        return map(work, jobs)
+    from ..pipelining import in_order
+
+    return in_order(work, jobs, left)
+
+
+def _process(job: plan.Job, options: Options, engine: _Engine, saving: _Saving, progress: Progress) -> Restored:
+    if not saving.overwrite:
+        files.refuse_existing(job.target)
+    from ..recode import restore as restore_bytes
+
+    restored = restore_bytes(engine.decoder, files.read(job.source), options, progress)
+    times = job.source if saving.keep_times and job.source != files.STANDARD else None
+    files.save(restored.data, job.target, overwrite=saving.overwrite, times_of=times)
+    return restored
+
+
+def _conclude(failures: list[plan.Failure], total: int, some_done: bool) -> None:
+    for failure in failures:
+        complain(f"{failure.source}: {failure.reason}")
+    if failures and total > 1:
+        complain(f"{len(failures)} of {total} failed")
+    if failures:
+        raise typer.Exit(SOME_FAILED if some_done else NOTHING_DONE)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[tuple[Callable[[], None], Progress]]:
+    """A progress bar, of the files where there are several, else of the one picture's tiles.
+
+    Yields:
+        What to call when a file is done, and what to call with the tiles done and their number.
+    """
+    if not (sys.stderr and sys.stderr.isatty()):
+        yield lambda: None, lambda done, of: None
+        return
+    with progress_bar() as bar:
+        task = bar.add_task("restoring", total=total if total > 1 else None)
+        bar.refresh()
+
+        def advance() -> None:
+            if total > 1:
+                bar.update(task, advance=1, refresh=True)
+
+        def tiles(done: int, of: int) -> None:
+            if total == 1:
+                bar.update(task, completed=done, total=of, refresh=True)
+
+        yield advance, tiles
