@@ -65,8 +65,8 @@ def test_shapes(restorer: Decoder, photograph: np.ndarray, size: tuple[int, int]
     data = jpeg.compress(picture[..., 0] if gray else picture, 15, "4:4:4" if gray else subsampling)
     result = restorer.decode(data, layers=True)
     shape = size if gray else (*size, 3)
-    assert result.texture is not None
-    assert result.image.shape == result.base.shape == result.texture.shape == shape
+    assert result.texture_layer is not None
+    assert result.image.shape == result.base_layer.shape == result.texture_layer.shape == shape
     assert result.mask.shape == size
     assert result.image.dtype == np.uint8
 
@@ -75,16 +75,16 @@ def test_texture_amount(restorer: Decoder, photograph: np.ndarray) -> None:
     data = jpeg.compress(photograph, 10)
     none = restorer.decode(data, texture=0, layers=True)
     full = restorer.decode(data, texture=1, project=False, layers=True)
-    assert none.texture is None
-    np.testing.assert_array_equal(none.image, none.base)
+    assert none.texture_layer is None
+    np.testing.assert_array_equal(none.image, none.base_layer)
     np.testing.assert_array_equal(none.mask, full.mask)
     bare = restorer.decode(data, texture=0)
     assert not bare.mask.any()
     np.testing.assert_array_equal(bare.image, none.image)
     outside = ~full.mask
-    np.testing.assert_array_equal(full.image[outside], full.base[outside])
-    assert full.texture is not None
-    np.testing.assert_array_equal(full.image[full.mask], full.texture[full.mask])
+    np.testing.assert_array_equal(full.image[outside], full.base_layer[outside])
+    assert full.texture_layer is not None
+    np.testing.assert_array_equal(full.image[full.mask], full.texture_layer[full.mask])
     half = full.with_texture(0.5, project=True)
     alone = restorer.decode(data, texture=0.5)
     np.testing.assert_array_equal(half.image, alone.image)
@@ -92,7 +92,7 @@ def test_texture_amount(restorer: Decoder, photograph: np.ndarray) -> None:
     with pytest.raises(ValueError, match="texture"):
         restorer.decode(data, texture=1.5)
     with pytest.raises(ValueError, match="layers"):
-        _ = alone.base
+        _ = alone.base_layer
 
 
 @pytest.mark.parametrize("kind", ["4:2:0", "4:2:2", "gray", "raster"])

@@ -6,19 +6,21 @@ of a picture, its coefficients and its 8-bit result, and not with the many float
 
 from __future__ import annotations
 
+import functools
 import math
-import os
 import threading
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import pipelining, weights
 from .codec import dct
-from .codec.picture import Picture, read
+from .codec.picture import Picture
 from .codec.quality import nearest_quality
 from .codec.raster import RasterImage
+from .codec.source import Source, picture_of
 from .restoration import shrinkage, tiling
 from .restoration.canvas import Canvas, Restored
 from .restoration.fusion import fuse
@@ -30,7 +32,6 @@ from .result import Decoded
 from .weights import DEFAULT_PRESET, Precision, Preset
 
 Float32 = NDArray[np.float32]
-Source = str | os.PathLike[str] | bytes
 
 # Largest side of a tile's kept part, where there are several. A picture that is no larger than the tiles that are at work at the same time
 # is one tile: that takes no more memory, and nothing is computed twice.
@@ -79,7 +80,7 @@ class Decoder:
 
     def decode(
         self,
-        source: Source | Picture,
+        source: Source,
         texture: float = 1.0,
         project: bool = True,
         progress: Progress | None = None,
@@ -89,7 +90,7 @@ class Decoder:
         """Restore a picture.
 
         Args:
-            source: path or bytes of a file, or one that :func:`read` has read.
+            source: a path, bytes, an open file, a Pillow image or a uint8 array, see :func:`redecode.codec.source.picture_of`.
             texture: 0 … 1, how much of the texture layer enters where the mask allows it.
             project: whether results are projected onto the file's quantization cells.
             progress: called with the tiles done and their number, after each; what it raises ends the decoding.
@@ -97,13 +98,13 @@ class Decoder:
             threshold: T of the mask, see :func:`redecode.restoration.mask.region_mask`; the paper's is PAPER_THRESHOLD.
 
         Raises:
-            RedecodeError: what :func:`read` raises.
+            RedecodeError: the picture cannot be read.
             OSError: the path cannot be read.
             ValueError: texture outside 0 … 1.
         """
         if not 0 <= texture <= 1:
             raise ValueError(f"texture must be 0 … 1, not {texture}")
-        picture = read(_bytes(source)) if isinstance(source, str | os.PathLike | bytes) else source
+        picture = picture_of(source)
         if isinstance(picture, RasterImage) and not picture.compressed:
             # Its own pixels are the result, to the bit and without the memory that planes take.
             nowhere = np.zeros((picture.height, picture.width), bool)
@@ -130,6 +131,23 @@ class Decoder:
         image, mask, base, layer = canvas.arrays
         consistency, correction = canvas.figures
         return Decoded(image, mask, picture, base, layer, texture, project, consistency, correction)
+
+    def decode_many(self, sources: Iterable[Source], **choices: Any) -> Iterator[Decoded]:
+        """Restore several pictures, in their order; while one is computed, the next is read.
+
+        Args:
+            sources: each as :meth:`decode` takes it.
+            choices: the other arguments of :meth:`decode`.
+
+        Raises:
+            RedecodeError, OSError: in its turn, for a picture that cannot be read; the ones after it are left.
+
+        Example:
+            >>> for path, decoded in zip(paths, redecode.Decoder().decode_many(paths)):
+            ...     decoded.save(path.with_suffix(".png"))
+        """
+        work = functools.partial(self.decode, **choices)
+        return map(work, sources) if self._threads == 1 else pipelining.in_order(work, sources)
 
     def base_layer(self, picture: Picture) -> Float32:
         """L_B of a picture, in one piece: float32 [components, H, W], planes 0 … 255, neither projected nor rounded.
@@ -218,7 +236,3 @@ def _weight(picture: Picture, blend: tuple[int, int]) -> float:
 
 def _blend(one: Float32, other: Float32, amount: float) -> Float32:
     return other if amount == 1 else one + np.float32(amount) * (other - one)
-
-
-def _bytes(source: Source) -> bytes:
-    return source if isinstance(source, bytes) else Path(source).read_bytes()

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from . import files
+from .codec.encode import Encoding, encode, encode_like, upright
+from .codec.formats import OF_SUFFIX
+from .codec.metadata import Metadata
 from .codec.picture import Picture
+from .errors import UnsupportedError, UsageError
+from .options import Options
 from .restoration.fusion import fuse
-from .restoration.render import figures, render, to_pixels
+from .restoration.render import figures, render, to_deep_pixels, to_pixels
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Decoded:
     """A restored picture and what it is made of.
 
@@ -30,7 +40,7 @@ class Decoded:
             were not asked for.
         texture_planes: the texture layer L_T, likewise; None also where the texture amount is 0 and it was not computed.
         amount: of texture, 0 … 1.
-        projected: whether image, base and texture are projected onto the file's quantization cells.
+        projected: whether image and layers are projected onto the file's quantization cells.
         consistency: share of the luma blocks of `image` that encode to the very coefficients of the file, 0 … 1; where the file is coded
             as RGB or CMYK, of the blocks of all its components. None for a picture that is no JPEG.
         projection_psnr: PSNR of the result before the projection against the one after it, dB: how far the file corrected the networks.
@@ -50,12 +60,12 @@ class Decoded:
     changed: bool = True
 
     @cached_property
-    def base(self) -> Pixels:
+    def base_layer(self) -> Pixels:
         """The fidelity layer L_B as pixels, like `image`; needs the layers."""
         return to_pixels(_kept(self.base_planes), self.picture, self.projected)
 
     @cached_property
-    def texture(self) -> Pixels | None:
+    def texture_layer(self) -> Pixels | None:
         """The texture layer L_T as pixels, like `image`; None where it was not computed."""
         return None if self.texture_planes is None else to_pixels(self.texture_planes, self.picture, self.projected)
 
@@ -73,6 +83,100 @@ class Decoded:
         rendered = render(fuse(base, self.texture_planes, self.mask, amount), self.picture, project)
         told = figures(rendered.blocks, rendered.broken, rendered.correction, rendered.pixels.size)
         return Decoded(rendered.pixels, self.mask, self.picture, base, self.texture_planes, amount, project, *told)
+
+    def encode(self, options: Options) -> bytes:
+        """The bytes of the file that the options ask for, of their scope "result"; its format is `options.written_format(...)`.
+
+        Raises:
+            UnsupportedError: the format cannot hold such a picture.
+        """
+        picture = self.picture
+        metadata = Metadata(icc_profile=picture.metadata.icc_profile) if options.strip else picture.metadata
+        alpha = picture.alpha
+        pixels = self._pixels(options)
+        name = options.written_format(picture.source_format)
+        if options.layer == "mask":
+            # A mask has no colours and no transparency.
+            metadata, alpha = replace(metadata, icc_profile=None), None
+        if options.auto_orient:
+            if alpha is not None:
+                alpha, _ = upright(alpha, picture.metadata)
+            # The file's own metadata say how to turn, also where they are not to be kept.
+            pixels, turned = upright(pixels, picture.metadata)
+            metadata = metadata if options.strip else replace(turned, icc_profile=metadata.icc_profile)
+        if options.same_size:
+            if picture.cells is None or name != "jpeg":
+                raise UnsupportedError("only a picture that came as a JPEG, and goes as one, can have the file's own tables")
+            if options.layer == "mask" or options.depth != 8 or options.auto_orient:
+                raise UnsupportedError("the file's own tables fit neither a mask, nor 16 bits, nor a turned picture")
+            return encode_like(pixels, picture.cells, metadata)
+        return encode(pixels, metadata, Encoding(name, options.quality), alpha)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, **options: Any) -> None:
+        """Write the result to a file, with the metadata of the picture; the file is whole, or not there.
+
+        Args:
+            path: its suffix tells the format, where the options do not.
+            overwrite: whether an existing file is replaced.
+            options: fields of :class:`redecode.options.Options` of the scope "result", such as `quality`, `strip` or `depth` (which needs
+                the layers).
+
+        Raises:
+            OutputExistsError: there is such a file already.
+            UnsupportedError: the format cannot hold such a picture.
+            UsageError: a suffix that tells no format, or an option out of range.
+
+        Example:
+            >>> redecode.decode("examples/parrots-q10.jpg").save("parrots.webp", quality=90)
+        """
+        target = Path(path)
+        if "format" not in options and not options.get("same_size"):
+            if target.suffix.lower() not in OF_SUFFIX:
+                raise UsageError(f"{target}: name a file ending in {', '.join(OF_SUFFIX)}, or give the format")
+            options["format"] = OF_SUFFIX[target.suffix.lower()]
+        files.save(self.encode(Options(**options)), target, overwrite=overwrite)
+
+    def to_pil(self) -> Image.Image:
+        """The result as a Pillow image: L, RGB or CMYK, with its transparency where it has any (LA, RGBA)."""
+        image = Image.fromarray(self.image, "CMYK") if self.mode == "CMYK" else Image.fromarray(self.image)
+        if self.picture.alpha is not None:
+            image.putalpha(Image.fromarray(self.picture.alpha))
+        return image
+
+    @property
+    def mode(self) -> str:
+        """What the channels of `image` are, in Pillow's words: "L", "RGB" or "CMYK" (inks, 255 is full); never RGBA."""
+        return "L" if self.image.ndim == 2 else "RGB" if self.image.shape[2] == 3 else "CMYK"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """`image`, for NumPy."""
+        return np.array(self.image, dtype=dtype, copy=copy)
+
+    def _repr_png_(self) -> bytes:
+        """The result as notebooks show it."""
+        return self.encode(Options())
+
+    def __repr__(self) -> str:
+        picture = self.picture
+        parts = [f"{picture.width}×{picture.height} {self.mode}", f"texture {self.amount:g}"]
+        if picture.quality is not None:
+            parts.insert(1, f"quality {picture.quality}")
+        if not self.changed:
+            parts.append("unchanged")
+        return f"<Decoded {', '.join(parts)}>"
+
+    def _pixels(self, options: Options) -> NDArray[Any]:
+        if options.layer == "mask":
+            return self.mask.astype("uint8") * 255
+        if not self.changed:
+            return self.image if options.depth == 8 else self.image.astype("uint16") * 257
+        if options.depth == 16:
+            planes = {"base": self.base_planes, "texture": self.texture_planes}.get(options.layer)
+            return to_deep_pixels(self.fused_planes if planes is None else planes, self.picture, self.projected)
+        if options.layer == "texture":
+            assert self.texture_layer is not None  # It was asked for with the full amount.
+            return self.texture_layer
+        return self.base_layer if options.layer == "base" else self.image
 
 
 def _kept(layer: Float32 | None) -> Float32:

@@ -22,7 +22,7 @@ PART = (slice(130, 258), slice(400, 560))
 
 
 def parts(result: Decoded) -> dict[str, np.ndarray]:
-    return {layer: getattr(result, layer)[PART] for layer in LAYERS}
+    return {layer: getattr(result, f"{layer}_layer" if layer != "image" else layer)[PART] for layer in LAYERS}
 
 
 @pytest.fixture(scope="module")

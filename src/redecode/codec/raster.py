@@ -174,7 +174,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = 
                 refuse_too_large(image.width, image.height, max_pixels)
                 if image.format == "TIFF":
                     _silence_libtiff()
-                pixels, alpha = _pixels(image)
+                pixels, alpha = pixels_of(image)
                 metadata = metadata_.of_pillow(image)
         except RedecodeError:
             raise
@@ -186,8 +186,24 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = 
             raise TooLargeError("there is not enough memory for this picture") from None
         except Exception as error:  # Pillow's decoders raise a dozen kinds, down to struct.error and RuntimeError.
             raise UnreadableError(f"the file is damaged: {' '.join(str(error).split())}") from None
+    return of_pixels(pixels, alpha, metadata, format_of(data[:12]), force_quality)
+
+
+def of_pixels(
+    pixels: Pixels,
+    alpha: Pixels | None = None,
+    metadata: Metadata | None = None,
+    source_format: FormatName | None = None,
+    force_quality: int | None = None,
+) -> RasterImage:
+    """A picture of pixels, searched for traces of JPEG compression.
+
+    Args:
+        pixels, alpha, metadata, source_format: see :class:`RasterImage`.
+        force_quality: as :func:`read`.
+    """
     trace = find_trace(pixels) if force_quality is None else _forced(force_quality, pixels.ndim == 2)
-    return RasterImage(pixels, trace, alpha, metadata, format_of(data[:12]))
+    return RasterImage(pixels, trace, alpha, metadata or Metadata(), source_format)
 
 
 @lru_cache(maxsize=1)
@@ -200,7 +216,12 @@ def _silence_libtiff() -> None:
             getattr(library, name)(ctypes.c_void_p(None))
 
 
-def _pixels(image: Image.Image) -> tuple[Pixels, Pixels | None]:
+def pixels_of(image: Image.Image) -> tuple[Pixels, Pixels | None]:
+    """Gray or RGB pixels of a Pillow image, and its transparency if it has any.
+
+    Raises:
+        UnsupportedError: more than 8 bits per channel, or another colour model.
+    """
     if image.mode.startswith(("I", "F")):
         raise UnsupportedError("pictures of more than 8 bits per channel are not supported: a JPEG never had them")
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"):

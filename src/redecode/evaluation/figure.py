@@ -69,10 +69,10 @@ def _detail(decoder: Decoder, quality: int, detail: Detail) -> list[Image.Image]
         original = np.asarray(file.convert("RGB"))
     data = jpeg.compress(original, quality)
     result = decoder.decode(data, layers=True)
-    assert result.texture is not None  # decode() was asked for all of it
+    assert result.texture_layer is not None  # decode() was asked for all of it
     plain = colour.to_uint8(colour.to_rgb(np.clip(result.picture.planes(), 0, 255)))
     mask = (result.mask * np.uint8(255))[..., None].repeat(3, 2)
-    return [_enlarged(picture, detail.box) for picture in (plain, result.base, result.texture, mask, result.image, original)]
+    return [_enlarged(picture, detail.box) for picture in (plain, result.base_layer, result.texture_layer, mask, result.image, original)]
 
 
 def _enlarged(picture: Pixels, box: tuple[int, int, int, int]) -> Image.Image:

@@ -25,7 +25,6 @@ from ..codec.recompression import first_generation
 from ..decoder import Decoder
 from ..facts import describe
 from ..options import Options
-from ..recode import encode_result
 from ..restoration.render import to_pixels
 from ..result import Decoded
 from .jobs import Job
@@ -191,7 +190,7 @@ def restore(picture: Open, decoder: Decoder, data: bytes, job: Job) -> None:
     decoded = decoder.decode(source, 1.0, progress=job.step, layers=True, threshold=options.threshold)
     with (picture.folder / "decoded").open("wb") as file:
         pickle.dump(decoded, file)
-    for name, layer in (("base", decoded.base), ("texture", decoded.texture)):
+    for name, layer in (("base", decoded.base_layer), ("texture", decoded.texture_layer)):
         job.check()
         pixels = decoded.image if layer is None or not decoded.changed else layer
         _write_layer(picture, name, _upright(pixels, source), source)
@@ -208,7 +207,7 @@ def result(picture: Open, options: Options) -> tuple[bytes, FormatName]:
         RedecodeError: the format cannot hold such a picture.
     """
     decoded = _with(picture, options.texture, options.projection)
-    return encode_result(decoded, options), options.written_format(decoded.picture.source_format)
+    return decoded.encode(options), options.written_format(decoded.picture.source_format)
 
 
 def figures(picture: Open, texture: float) -> Figures:
