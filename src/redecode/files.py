@@ -47,12 +47,17 @@ def read(source: Path) -> bytes:
     if source == STANDARD:
         if sys.stdin.isatty():
             raise UnreadableError("stdin is a terminal; send a picture into it")
-        return _read(sys.stdin.buffer)
+        return read_from(sys.stdin.buffer)
     with open(source, "rb") as file:
-        return _read(file)
+        return read_from(file)
 
 
-def _read(file: BinaryIO) -> bytes:
+def read_from(file: BinaryIO) -> bytes:
+    """As :func:`read`, from an open file.
+
+    Raises:
+        TooLargeError: more than MAX_BYTES.
+    """
     start = file.read(_SIGNATURE_LENGTH)
     if not start.startswith(_SIGNATURES):
         return start

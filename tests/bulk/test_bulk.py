@@ -25,9 +25,9 @@ from redecode.bulk import listing, local, manifest, progress, run, stores
 from redecode.bulk.listing import Selection, Shard, glob_pattern
 from redecode.bulk.lock import Lock, LockedError
 from redecode.bulk.manifest import DONE, FAILED, UNREACHED, Row
+from redecode.bulk.names import CORNER
 from redecode.bulk.progress import Meter
-from redecode.bulk.restorer import Restorer, Setup
-from redecode.bulk.stores import CORNER, Entry
+from redecode.bulk.restorer import Restorer, Setup, Task
 from redecode.cli import main as cli
 from redecode.errors import UsageError
 from redecode.options import Options
@@ -74,15 +74,15 @@ def plan(source: Path | str, output: Path | str, part: Shard = Shard(), **named:
     return run.Plan(selection, Setup(selection.root, str(output), Options(), 1, part.name), part, **named)
 
 
-def copying(setup: Setup, windows: Iterator[list[Entry]]) -> Iterator[Row]:
+def copying(setup: Setup, windows: Iterator[list[Task]]) -> Iterator[Row]:
     """An engine that restores nothing: the result is the file itself; empty files fail."""
-    source, output = stores.make(setup.source), stores.make(setup.output, setup.scratch)
+    source, output = stores.source(setup.source), stores.make(setup.output, setup.scratch)
     for window in windows:
         for entry in window:
             row = Row(entry.path, entry.size, entry.version, setup.model(), setup.choices(), FAILED, "the file is empty")
             if entry.size:
-                output.put(listing.target(entry.path, setup.suffix), source.read(entry.path))
-                row = replace(row, status=DONE, message="")
+                output.put(entry.output, source.read(entry.path))
+                row = replace(row, status=DONE, message="", output=entry.output)
             yield row
 
 
@@ -157,7 +157,7 @@ def test_a_rerun_does_what_is_missing_changed_or_new(tree: Path, tmp_path: Path)
 
 
 def test_what_a_store_failed_on_is_tried_again(tree: Path, tmp_path: Path) -> None:
-    def failing(setup: Setup, windows: Iterator[list[Entry]]) -> Iterator[Row]:
+    def failing(setup: Setup, windows: Iterator[list[Task]]) -> Iterator[Row]:
         return (replace(row, status=UNREACHED) for row in copying(setup, windows))
 
     assert run.run(plan(tree, tmp_path / "out"), failing).failed == 4
@@ -167,7 +167,7 @@ def test_what_a_store_failed_on_is_tried_again(tree: Path, tmp_path: Path) -> No
 def test_an_output_that_is_out_of_reach_ends_the_run(tmp_path: Path) -> None:
     make_archive(tmp_path / "in", 70)
 
-    def failing(setup: Setup, windows: Iterator[list[Entry]]) -> Iterator[Row]:
+    def failing(setup: Setup, windows: Iterator[list[Task]]) -> Iterator[Row]:
         return (replace(row, status=UNREACHED, message="no space left on device") for row in copying(setup, windows))
 
     with pytest.raises(stores.StoreError, match=r"50 files in a row.*no space left"):
@@ -183,8 +183,8 @@ def test_largest_first_in_bounded_windows(tmp_path: Path, monkeypatch: pytest.Mo
             path.write_bytes(b"x" * (folder * 10 + number + 1))
     sizes = []
 
-    def watching(setup: Setup, windows: Iterator[list[Entry]]) -> Iterator[Row]:
-        def watched() -> Iterator[list[Entry]]:
+    def watching(setup: Setup, windows: Iterator[list[Task]]) -> Iterator[Row]:
+        def watched() -> Iterator[list[Task]]:
             for window in windows:
                 sizes.append([entry.size for entry in window])
                 yield window
@@ -196,20 +196,43 @@ def test_largest_first_in_bounded_windows(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(window == sorted(window, reverse=True) for window in sizes)
 
 
-def test_two_files_of_one_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "in").mkdir()
-    for name in ("0/x.jpg", "1/a.jpg", "1/a.jpeg"):
-        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
-        (tmp_path / "in" / name).write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(UsageError, match="both"):
-        run.run(plan(tmp_path / "in", tmp_path / "out"), copying)
-    assert contents(tmp_path / "out") == {}
-    # In a long listing that has begun to be worked on, it is the second file's misfortune.
-    monkeypatch.setattr(run, "WINDOW", 1)
-    meter = run.run(plan(tmp_path / "in", tmp_path / "out"), copying)
-    assert (meter.done, meter.failed) == (2, 1)
-    assert "both" in meter.messages[0]
-    assert [row.input for row in rows(tmp_path / "out") if row.status == FAILED] == ["1/a.jpg"]
+def test_two_files_of_one_stem_have_two_results(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a.jpg", "a.jpeg", "sub/a.jpg", "sub/a.JPEG"):
+        (source / name).parent.mkdir(exist_ok=True, parents=True)
+        (source / name).write_bytes(b"\xff\xd8\xff" + name.encode())
+    assert run.run(plan(source, out), copying).done == 4
+    expected = {"a.png": "a.jpg", "a.jpeg.png": "a.jpeg", "sub/a.png": "sub/a.jpg", "sub/a.JPEG.png": "sub/a.JPEG"}
+    assert {name: data[3:].decode() for name, data in contents(out).items()} == expected
+    assert run.run(plan(source, out), copying).skipped == 4
+
+
+def test_no_result_replaces_that_of_another_file(tmp_path: Path) -> None:
+    """Be they restored in several runs, by globs or lists, or their files be gone since."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("a.jpeg", "b.jpeg", "b.jpg", "c.jpeg"):
+        (source / name).write_bytes(b"\xff\xd8\xff" + name.encode())
+    names = tmp_path / "names.txt"
+
+    def again(place: Path, **named: object) -> dict[str, str]:
+        run.run(plan(place, out, **named), copying)
+        return {name: data[3:].decode() for name, data in contents(out).items()}
+
+    names.write_text("c.jpeg")
+    expected = {"c.png": "c.jpeg"}
+    assert again(source, names=names) == expected
+    expected |= {"b.jpeg.png": "b.jpeg", "a.png": "a.jpeg"}
+    assert again(source / "*.jpeg") == expected
+    expected |= {"b.png": "b.jpg", "a.jpg.png": "a.jpg"}
+    (source / "a.jpg").write_bytes(b"\xff\xd8\xffa.jpg")
+    assert again(source) == expected
+    (source / "c.jpeg").unlink()
+    (source / "c.jpg").write_bytes(b"\xff\xd8\xffc.jpg")
+    names.write_text("c.jpg\nc.jpg\nb.jpeg")
+    expected |= {"c.jpg.png": "c.jpg"}
+    assert again(source, names=names) == expected
+    assert run.run(plan(source, out), copying).skipped == 5
 
 
 def test_places_must_lie_apart(tree: Path, tmp_path: Path) -> None:
@@ -410,8 +433,9 @@ class Bomb:
         return os._exit, (1,)
 
 
-def entries(folder: Path) -> list[Entry]:
-    return [entry for batch in listing.batches(stores.make(str(folder)), Selection(str(folder))) for entry in batch.entries]
+def entries(folder: Path) -> list[Task]:
+    found = [entry for batch in listing.batches(stores.make(str(folder)), Selection(str(folder))) for entry in batch.entries]
+    return [Task(e.path, e.size, e.version, e.path.replace(".jpg", ".png")) for e in found]
 
 
 @posix
@@ -499,7 +523,7 @@ def test_an_unforeseen_error_is_the_files_own(tmp_path: Path, monkeypatch: pytes
 
 def test_a_file_that_is_gone_is_not_its_fault(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    row = Restorer(plan(tmp_path / "in", tmp_path / "out").setup)(Entry("a.jpg", 1, "1"))
+    row = Restorer(plan(tmp_path / "in", tmp_path / "out").setup)(Task("a.jpg", 1, "1", "a.png"))
     assert (row.status, "no such file" in row.message) == (UNREACHED, True)
 
 

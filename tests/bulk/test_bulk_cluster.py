@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from redecode.bulk import manifest, run, stores
 from redecode.bulk.listing import Selection, Shard
 from redecode.bulk.manifest import DONE, FAILED, Row
-from redecode.bulk.restorer import Setup
-from redecode.bulk.stores import CORNER, Entry
+from redecode.bulk.names import CORNER
+from redecode.bulk.restorer import Setup, Task
 from redecode.cli import main as cli
 from redecode.options import Options
 
@@ -76,7 +76,7 @@ def test_a_node_goes_away(cluster: Any, archive: Path, tmp_path: Path) -> None:
     assert engine.cores() == 2
     removed = []
 
-    def restore(setup: Setup, windows: Iterator[list[Entry]]) -> Iterator[Row]:
+    def restore(setup: Setup, windows: Iterator[list[Task]]) -> Iterator[Row]:
         for count, row in enumerate(engine.restore(setup, windows, None)):
             if count == COUNT // 4:
                 busy = _nodes_with_actors()

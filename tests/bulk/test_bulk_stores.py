@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 
 from redecode.bulk import manifest, stores
 from redecode.bulk.manifest import DONE, FAILED, Row
-from redecode.bulk.stores import CORNER, Store
+from redecode.bulk.names import CORNER
+from redecode.bulk.stores import Store
 from redecode.cli import main as cli
 from redecode.errors import DependencyError
 
@@ -155,6 +156,32 @@ def test_s3_as_a_store(s3: Moody) -> None:
     store.remove("lock")
     with pytest.raises(FileNotFoundError):
         store.info("lock")
+
+
+def test_s3_keys_that_lead_out(s3: Moody, tmp_path: Path) -> None:
+    made = next(iter(pictures(1).values()))
+    store = stores.make("s3://bucket/evil")
+    store.put("sub/good.jpg", made)
+    # Most stores keep an object for the folder itself.
+    for key in ("bucket/evil/", "bucket/evil/../../pwned.jpg", "bucket/evil//x.jpg", "bucket/evil/con.jpg"):
+        fsspec.filesystem("s3").pipe_file(key, made)
+    out = tmp_path / "deep" / "out"
+    said = bulk("s3://bucket/evil", out)
+    assert said.startswith("1 "), said
+    assert "1 restored" in said
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")] == ["deep/out/sub/good.png"]
+    assert {row.input for row in manifest.rows(stores.make(str(out))) if row.status != DONE} == {"../../pwned.jpg", "con.jpg", "//"}
+
+
+def test_a_tar_in_s3(s3: Moody, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in pictures(3).items():
+            add(archive, name, data)
+    stores.make("s3://bucket/tars").put("x.tar", buffer.getvalue().rstrip(b"\0"))
+    said = bulk("s3://bucket/tars", "s3://bucket/tars-out")
+    assert said.startswith("1 "), said
+    assert list(next(manifest.rows(stores.make("s3://bucket/tars-out"))).failures) == ["1/001.jpg", "(the end)"], said
 
 
 def test_a_store_that_fails_for_good(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from .. import files
 from ..errors import RedecodeError
 from .manifest import Row
-from .restorer import Restorer, Setup, lost
-from .stores import Entry
+from .restorer import Restorer, Setup, Task, lost
 
 # Files that an actor takes at a time, at most: enough to make Ray's own work on a block small, and a lost node cheap.
 _BLOCK = 16
@@ -38,7 +37,7 @@ class _Actor:
         self._restorer = Restorer(setup)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        rows = [self._restorer(Entry(**json.loads(text))).to_json() for text in batch["entry"]]
+        rows = [self._restorer(Task(**json.loads(text))).to_json() for text in batch["entry"]]
         return {"row": np.array(rows, dtype=object)}
 
 
@@ -68,7 +67,7 @@ def cores() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
 
 
-def restore(setup: Setup, windows: Iterator[list[Entry]], workers: int | None) -> Generator[Row, None, None]:
+def restore(setup: Setup, windows: Iterator[list[Task]], workers: int | None) -> Generator[Row, None, None]:
     """Restore files on the cluster; rows come as files are finished, one for each.
 
     Whatever a window's pipeline does not bring back, because actors died on it, is tried once more file by file, and then given up.
@@ -90,7 +89,7 @@ def restore(setup: Setup, windows: Iterator[list[Entry]], workers: int | None) -
             yield lost(entry, setup)
 
 
-def _stream(setup: Setup, entries: list[Entry], workers: int | None, block: int) -> Generator[Row, None, None]:
+def _stream(setup: Setup, entries: list[Task], workers: int | None, block: int) -> Generator[Row, None, None]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     # A block that is lost for good is no reason to lose the others.

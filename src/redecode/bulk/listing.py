@@ -15,9 +15,10 @@ from pathlib import Path
 from .. import files
 from ..errors import UsageError
 from . import stores
-from .stores import CORNER, Entry, Store
+from .names import CORNER
+from .stores import Entry, Source
 
-TAR = ".tar"
+_TAR = re.compile(r".*\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)", re.IGNORECASE | re.DOTALL)
 _MAGIC = re.compile(r"[*?\[]")
 # Of a list: so many entries are asked for at once, and by so many threads, as most of the time is spent waiting for answers.
 _CHUNK, _THREADS = 1000, 32
@@ -76,11 +77,13 @@ class Batch:
         folder: that they are all of; None for those of a list, which may come from anywhere.
         entries: the files.
         unreadable: paths that gave none, and why.
+        pictures: paths of all pictures of the folder, selected or not: so the name of a result does not depend on the selection.
     """
 
     folder: str | None
     entries: list[Entry]
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
 
 
 def select(source: str, names: Path | None) -> Selection:
@@ -103,7 +106,9 @@ def select(source: str, names: Path | None) -> Selection:
     if magic:
         cut = head.rfind("/", 0, magic.start())
         return Selection(_root(head[: cut + 1], rest), glob_pattern(head[cut + 1 :]))
-    if os.path.isfile(head) or (stores.is_url(source) and posixpath.splitext(head)[1].lower() in {TAR, *files.INPUT_SUFFIXES}):
+    if not rest and head.lower().endswith(".zip") and (stores.is_url(head) or os.path.isfile(head)):
+        return Selection(f"zip://::{head}", names=names)
+    if os.path.isfile(head) or (stores.is_url(source) and _is_input(head)):
         folder, name = posixpath.split(head)
         return Selection(_root(f"{folder}/" if folder else "", rest), re.compile(re.escape(name)))
     if not stores.is_url(source):
@@ -123,7 +128,7 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
     return re.compile("".join(wild.get(p) or (p.replace("[!", "[^") if re.fullmatch(r"\[[^]]+\]", p) else re.escape(p)) for p in parts))
 
 
-def batches(store: Store, selection: Selection) -> Iterator[Batch]:
+def batches(store: Source, selection: Selection) -> Iterator[Batch]:
     """List the files of a selection.
 
     Raises:
@@ -133,19 +138,28 @@ def batches(store: Store, selection: Selection) -> Iterator[Batch]:
         yield from _listed(store, selection.names)
         return
     for batch in _walk(store):
-        yield Batch(batch.folder, [e for e in batch.entries if _chosen(e.path, selection.pattern)], batch.unreadable)
+        pattern = selection.pattern
+        chosen = [e for e in batch.entries if (pattern.fullmatch(e.path) if pattern else _is_input(e.path))]
+        yield Batch(batch.folder, chosen, batch.unreadable, [e.path for e in batch.entries if is_picture(e.path)])
 
 
-def _chosen(path: str, pattern: re.Pattern[str] | None) -> bool:
-    if pattern is not None:
-        return pattern.fullmatch(path) is not None
-    return posixpath.splitext(path)[1].lower() in {TAR, *files.INPUT_SUFFIXES}
+def _is_input(path: str) -> bool:
+    """Whether a folder is searched for such files."""
+    return is_tar(path) or is_picture(path)
 
 
-def _walk(store: Store) -> Iterator[Batch]:
+def is_picture(path: str) -> bool:
+    """Whether a file is a JPEG, by its name."""
+    return posixpath.splitext(path)[1].lower() in files.INPUT_SUFFIXES
+
+
+def _walk(store: Source) -> Iterator[Batch]:
     waiting = [""]
     while waiting:
         folder = waiting.pop()
+        if folder.endswith("/"):
+            yield Batch(folder, [], [(f"{folder}/", "the files of a folder without a name cannot be reached")])
+            continue
         try:
             folders, entries = store.children(folder)
         except (OSError, stores.StoreError) as error:
@@ -157,7 +171,7 @@ def _walk(store: Store) -> Iterator[Batch]:
         yield Batch(folder, sorted(entries, key=lambda e: e.path))
 
 
-def _listed(store: Store, names: Path) -> Iterator[Batch]:
+def _listed(store: Source, names: Path) -> Iterator[Batch]:
     def info(path: str) -> Entry | tuple[str, str]:
         try:
             return store.info(path)
@@ -176,10 +190,6 @@ def _listed(store: Store, names: Path) -> Iterator[Batch]:
             yield Batch(None, entries, [f for f in found if not isinstance(f, Entry)])
 
 
-def target(path: str, suffix: str) -> str:
-    """Where in the output the result of a file goes; an archive's keeps its name."""
-    return path if is_tar(path) else posixpath.splitext(path)[0] + suffix
-
-
 def is_tar(path: str) -> bool:
-    return path.lower().endswith(TAR)
+    """Whether a file is to be a tar archive, compressed or not, by its name."""
+    return _TAR.fullmatch(path) is not None

@@ -13,8 +13,7 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from .manifest import Row
-from .restorer import Restorer, Setup, lost
-from .stores import Entry
+from .restorer import Restorer, Setup, Task, lost
 
 # Files on their way for each process: one at work, and enough behind it that none waits for the next.
 _AHEAD = 4
@@ -28,7 +27,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def restore(setup: Setup, windows: Iterator[list[Entry]], workers: int | None) -> Generator[Row, None, None]:
+def restore(setup: Setup, windows: Iterator[list[Task]], workers: int | None) -> Generator[Row, None, None]:
     """Restore files, several at a time; rows come in the order in which files are finished.
 
     Each process has one engine, with as many threads as leave no core idle: one, unless there are fewer processes than cores.
@@ -47,7 +46,7 @@ def restore(setup: Setup, windows: Iterator[list[Entry]], workers: int | None) -
     workers = max(1, min(workers or cores(), len(first)))
     setup = replace(setup, threads=max(1, cores() // workers))
     entries = chain(first, chain.from_iterable(windows))
-    waiting: dict[Future[Row], Entry] = {}
+    waiting: dict[Future[Row], Task] = {}
     pool = _Pool(setup, workers)
     try:
         while True:
@@ -74,14 +73,14 @@ def restore(setup: Setup, windows: Iterator[list[Entry]], workers: int | None) -
         pool.end()
 
 
-def restore_here(setup: Setup, windows: Iterator[list[Entry]]) -> Generator[Row, None, None]:
+def restore_here(setup: Setup, windows: Iterator[list[Task]]) -> Generator[Row, None, None]:
     """Restore files in this very process, one after the other."""
     restorer = Restorer(setup)
     for entry in chain.from_iterable(windows):
         yield restorer(entry)
 
 
-def _singly(pool: _Pool, suspects: list[Entry], rest: dict[Future[Row], Entry]) -> Generator[Row, None, None]:
+def _singly(pool: _Pool, suspects: list[Task], rest: dict[Future[Row], Task]) -> Generator[Row, None, None]:
     """What was on its way when a pool broke: results that came in time are kept."""
     for future in wait(rest).done:
         try:
@@ -103,7 +102,7 @@ class _Pool:
         self._workers = workers
         self._executor = self._start()
 
-    def submit(self, entry: Entry) -> Future[Row]:
+    def submit(self, entry: Task) -> Future[Row]:
         try:
             return self._executor.submit(_restore, entry)
         except BrokenProcessPool as error:
@@ -144,5 +143,5 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _restore(entry: Entry) -> Row:
+def _restore(entry: Task) -> Row:
     return _restorer(entry)

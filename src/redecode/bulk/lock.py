@@ -13,7 +13,8 @@ from typing import Any
 
 from ..errors import RedecodeError
 from .listing import Shard
-from .stores import CORNER, Store, StoreError
+from .names import CORNER
+from .stores import Store, StoreError
 
 _BEAT_SECONDS, _STALE_SECONDS = 20.0, 120.0
 

@@ -11,18 +11,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from .listing import Shard
-from .stores import CORNER, Disk, Entry, Store
+from .names import CORNER
+from .stores import Disk, Entry, Store
 
 DONE, FAILED, UNREACHED = "done", "failed", "unreached"
 # A new segment on an object store: after so many seconds, or after this share of the run's time where that is longer. So there are about
 # a hundred segments for each e-fold of time, and never more than 1 % of the work is lost.
 _SEGMENT_SECONDS, _SEGMENT_SHARE = 30.0, 0.01
+_FOLDER, _SEGMENT = re.compile(r"([0-9]+)-of-([0-9]+)"), re.compile(r"([0-9]+)-[0-9]+\.jsonl")
+# Bytes of the digest of a result's path that the index keeps: enough to tell it from the few others that could be meant.
+_SHORT = 4
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class Row:
         output_size: its bytes.
         pixels: restored.
         files: pictures in it; not 1 for an archive.
-        failures: of an archive, the members that failed and are left out of the result, and why.
+        failures: of an archive, the members that are left out of the result, and why.
+        notes: of an archive, what a user should know about members that were restored.
     """
 
     input: str
@@ -60,19 +66,36 @@ class Row:
     pixels: int = 0
     files: int = 1
     failures: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """One line, without its end."""
         # ASCII, so that names that are no text survive as lone surrogates.
-        return json.dumps({key: value for key, value in asdict(self).items() if key != "failures" or value})
+        return json.dumps({key: value for key, value in asdict(self).items() if value or key not in ("failures", "notes")})
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Row | None:
-        """A line as a row, or None if it is not one."""
+        """A line as a row, or None if it is not one: torn by a kill, or damaged since."""
         try:
-            return cls(**json.loads(line))
-        except (ValueError, TypeError):
+            row = cls(**json.loads(line))
+            # No flipped bit may make a path of it that no system could have.
+            os.fsencode(f"{row.input}{row.output}")
+        except (ValueError, TypeError, RecursionError):
             return None
+        return row if _is_sound(row) else None
+
+
+def _is_sound(row: Row) -> bool:
+    texts = (row.input, row.version, row.message, row.sha256 or "", row.output or "")
+    numbers = (row.size, row.seconds, row.output_size, row.pixels, row.files)
+    tables = (row.model, row.options, row.failures, row.notes)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(number, (int, float)) and number >= 0 for number in numbers)
+        and all(isinstance(table, dict) for table in tables)
+        and all(isinstance(text, str) for text in (*row.failures.values(), *row.notes.values()))
+        and row.status in (DONE, FAILED, UNREACHED)
+    )
 
 
 class _Log(Protocol):
@@ -95,13 +118,14 @@ class Manifest:
         return f"{CORNER}/{self._shard.name}"
 
     def load(self) -> None:
-        """Read the rows of earlier runs.
+        """Read the rows of earlier runs. What is no row is passed over: its file is restored once more.
 
         Raises:
             OSError, StoreError: they cannot be read.
         """
         for row in rows(self._store, self._shard):
-            self._past[_digest(row.input)] = _fingerprint(row.size, row.version, row.model, row.options) + _mark(row)
+            fingerprint = _fingerprint(row.size, row.version, row.model, row.options)
+            self._past[_digest(row.input)] = fingerprint + _digest(row.output or "")[:_SHORT] + _mark(row)
 
     def begin(self) -> None:
         """Open a new segment.
@@ -109,8 +133,8 @@ class Manifest:
         Raises:
             OSError, StoreError: there is no writing to the place.
         """
-        segments = _segments(self._store, self.folder)
-        name = f"{self.folder}/{1 + max((int(_name(s).partition('-')[0]) for s in segments), default=0):06d}"
+        numbers = [int(match[1]) for match in map(_SEGMENT.fullmatch, map(_name, _segments(self._store, self.folder))) if match]
+        name = f"{self.folder}/{1 + max(numbers, default=0):06d}"
         self._log = _DiskLog(self._store, name) if isinstance(self._store, Disk) else _StoreLog(self._store, name)
 
     def append(self, row: Row) -> None:
@@ -129,9 +153,14 @@ class Manifest:
         An archive of which members failed counts as FAILED.
         """
         known = self._past.get(_digest(entry.path))
-        if known is None or known[:-1] != _fingerprint(entry.size, entry.version, model, options):
+        if known is None or known[: -1 - _SHORT] != _fingerprint(entry.size, entry.version, model, options):
             return None
         return {b"d": DONE, b"f": FAILED, b"u": UNREACHED}[known[-1:]]
+
+    def wrote(self, path: str, output: str) -> bool:
+        """Whether the last row of a file says that its result went there."""
+        known = self._past.get(_digest(path)) if self._past else None
+        return known is not None and known[-1 - _SHORT : -1] == _digest(output)[:_SHORT]
 
 
 def rows(store: Store, shard: Shard | None = None) -> Iterator[Row]:
@@ -142,10 +171,10 @@ def rows(store: Store, shard: Shard | None = None) -> Iterator[Row]:
         shard: leave out what cannot be of this shard. Rows of a division into another number of shards are read, as any of them may be.
     """
     for folder in _children(store, CORNER)[0]:
-        number, _, total = _name(folder).partition("-of-")
-        if not (number.isdigit() and total.isdigit()):
+        match = _FOLDER.fullmatch(_name(folder))
+        if not match:
             continue
-        if shard is not None and int(total) == shard.total and int(number) != shard.number:
+        if shard is not None and int(match[2]) == shard.total and int(match[1]) != shard.number:
             continue
         for segment in _segments(store, folder):
             with store.open(segment) as lines:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import io
-import posixpath
-import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any, BinaryIO
+from typing import Any
 
 from .. import files, weights
 from ..codec.formats import suffix_of
 from ..decoder import Decoder
-from ..errors import UnreadableError
+from ..errors import TooLargeError, UnreadableError
 from ..options import Options
 from ..recode import Restored, restore
-from . import stores
-from .listing import is_tar, target
+from . import archive, stores
+from .listing import is_tar
 from .manifest import DONE, FAILED, UNREACHED, Row
 from .stores import Entry, StoreError
+
+# What is wrong with a file's name, or with what has its name in the output, and stays wrong however often it is tried.
+_FINAL = {errno.ENAMETOOLONG, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL, errno.ELOOP}
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,17 @@ class Setup:
         return asdict(self.options)
 
 
+@dataclass(frozen=True)
+class Task(Entry):
+    """A file to restore.
+
+    Attributes:
+        output: path of its result in the output.
+    """
+
+    output: str
+
+
 class Restorer:
     """Restores files of one place into another, one after the other."""
 
@@ -67,85 +79,58 @@ class Restorer:
             DependencyError, StoreError: a place cannot be reached.
         """
         self._setup = setup
-        self._source = stores.make(setup.source)
+        self._source = stores.source(setup.source)
         self._output = stores.make(setup.output, setup.scratch)
         self._decoder = Decoder(setup.options.preset, setup.threads, setup.options.device, setup.options.precision)
         self._model, self._choices = setup.model(), setup.choices()
 
-    def __call__(self, entry: Entry) -> Row:
+    def __call__(self, task: Task) -> Row:
         """Restore a file or an archive of files; whatever goes wrong with it is in the row."""
         began = time.monotonic()
-        row = Row(entry.path, entry.size, entry.version, self._model, self._choices, FAILED)
+        row = Row(task.path, task.size, task.version, self._model, self._choices, FAILED)
         try:
-            row = self._archive(entry, row) if is_tar(entry.path) else self._picture(entry, row)
+            row = self._archive(task, row) if is_tar(task.path) else self._picture(task, row)
         except (OSError, StoreError) as error:
-            row = replace(row, status=UNREACHED, message=files.reason(error))
+            final = isinstance(error, OSError) and error.errno in _FINAL
+            row = replace(row, status=FAILED if final else UNREACHED, message=files.reason(error))
         except Exception as error:  # A failure keeps nothing from being tried, be it one that nobody has thought of.
             row = replace(row, message=files.reason(error))
         return replace(row, seconds=round(time.monotonic() - began, 4))
 
-    def _picture(self, entry: Entry, row: Row) -> Row:
-        data = self._source.read(entry.path)
+    def _picture(self, task: Task, row: Row) -> Row:
+        if task.size > files.MAX_BYTES:
+            raise TooLargeError(f"the file is larger than {files.MAX_BYTES >> 20} MiB")
+        data = self._source.read(task.path)
         row = replace(row, sha256=hashlib.sha256(data).hexdigest())
-        with _no_fault_of_stores():
-            restored = restore(self._decoder, data, self._setup.options)
-        output = target(entry.path, self._setup.suffix)
-        self._output.put(output, restored.data)
-        done = replace(row, status=DONE, message="; ".join(restored.notes), output=output, output_size=len(restored.data))
-        return replace(done, pixels=_pixels(restored))
+        restored = self._restored(data)
+        self._output.put(task.output, restored.data)
+        done = replace(row, status=DONE, message="; ".join(restored.notes), output=task.output, output_size=len(restored.data))
+        return replace(done, pixels=archive.pixels(restored))
 
-    def _archive(self, entry: Entry, row: Row) -> Row:
+    def _archive(self, task: Task, row: Row) -> Row:
         """A webdataset shard: its pictures are restored, the members that belong to them are kept, all in their order."""
-        failures: dict[str, str] = {}
-        count = pixels = 0
         local = self._output.scratch()
         try:
-            with self._source.open(entry.path) as stream, open(local, "xb") as file:
-                for member, outcome in self._members(stream, file):
-                    count += 1
-                    if isinstance(outcome, Restored):
-                        pixels += _pixels(outcome)
-                    else:
-                        failures[member] = outcome
+            with self._source.local(task.path) as path, open(local, "xb") as file:
+                outcome = archive.restore(path, file, self._restored, self._setup.suffix)
             size = local.stat().st_size
-            self._output.put_file(entry.path, local)
+            self._output.put_file(task.output, local)
         finally:
             local.unlink(missing_ok=True)
-        message = f"{len(failures)} of {count} failed" if failures else ""
-        done = replace(row, status=DONE, message=message, output=entry.path, output_size=size, files=count, failures=failures)
-        return replace(done, pixels=pixels)
+        failures, notes = outcome.failures, outcome.notes
+        message = f"{len(failures)} of {outcome.count} failed" if failures else ""
+        done = replace(row, status=DONE, message=message, output=task.output, output_size=size, files=outcome.count)
+        return replace(done, failures=failures, notes=notes, pixels=outcome.pixels)
 
-    def _members(self, stream: BinaryIO, file: BinaryIO) -> Iterator[tuple[str, Restored | str]]:
-        try:
-            with tarfile.open(fileobj=stream, mode="r|") as source, tarfile.open(fileobj=file, mode="w|") as output:
-                for member in source:
-                    content = source.extractfile(member)
-                    if content is None or posixpath.splitext(member.name)[1].lower() not in files.INPUT_SUFFIXES:
-                        output.addfile(member, content)
-                        continue
-                    data = content.read()
-                    try:
-                        with _no_fault_of_stores():
-                            restored = restore(self._decoder, data, self._setup.options)
-                    except Exception as error:  # As for a file of its own.
-                        yield member.name, files.reason(error)
-                        continue
-                    result = tarfile.TarInfo(target(member.name, self._setup.suffix))
-                    result.size, result.mtime, result.mode = len(restored.data), member.mtime, member.mode
-                    output.addfile(result, io.BytesIO(restored.data))
-                    yield member.name, restored
-        except tarfile.TarError as error:
-            raise UnreadableError(f"this is no whole tar archive: {error}") from None
+    def _restored(self, data: bytes) -> Restored:
+        with _no_fault_of_stores():
+            return restore(self._decoder, data, self._setup.options)
 
 
 def lost(entry: Entry, setup: Setup) -> Row:
     """The row of a file on which the workers die."""
     message = "the process that restored it was killed, perhaps for lack of memory"
     return Row(entry.path, entry.size, entry.version, setup.model(), setup.choices(), FAILED, message)
-
-
-def _pixels(restored: Restored) -> int:
-    return restored.decoded.picture.width * restored.decoded.picture.height
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posixpath
 import random
 import signal
 import threading
@@ -12,16 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
+from .. import files
+from ..codec import formats
 from ..errors import RedecodeError, UsageError
-from . import listing, progress, stores
+from . import listing, names, progress, stores
 from .listing import Batch, Selection, Shard
 from .lock import Lock
 from .manifest import DONE, FAILED, UNREACHED, Manifest, Row
+from .names import CORNER
 from .progress import Meter
-from .restorer import Setup
-from .stores import CORNER, Disk, Entry, Store, StoreError
+from .restorer import Setup, Task
+from .stores import Disk, Entry, Store, StoreError
 
-Engine = Callable[[Setup, Iterator[list[Entry]]], Generator[Row, None, None]]
+Engine = Callable[[Setup, Iterator[list[Task]]], Generator[Row, None, None]]
 
 # Files that are sorted by size, and held in memory, at a time; the next so many are listed meanwhile.
 WINDOW = 20_000
@@ -29,6 +32,8 @@ WINDOW = 20_000
 _PATIENCE = 50
 _SAMPLE, _SAMPLE_SECONDS = 12, 20.0
 _THREADS = 32
+# Of files that could have the same result as another.
+_SUFFIXES = {change(suffix) for suffix in (*files.INPUT_SUFFIXES, *formats.OF_SUFFIX) for change in (str.lower, str.upper)}
 
 
 @dataclass
@@ -43,7 +48,7 @@ class Window:
         last: nothing comes after it.
     """
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[Task] = field(default_factory=list)
     refused: list[Row] = field(default_factory=list)
     skipped: int = 0
     failed_before: int = 0
@@ -123,7 +128,7 @@ def estimate(plan: Plan, workers: int) -> str:
     manifest = Manifest(stores.make(plan.setup.output), plan.shard)
     manifest.load()
     meter = Meter()
-    sample: list[Entry] = []
+    sample: list[Task] = []
     rng = random.Random(0)
     count = 0
     for entries in _feed(plan, manifest, meter, note=False):
@@ -147,11 +152,7 @@ def refuse_nesting(source: str, output: str) -> None:
     Raises:
         UsageError: one of the places lies within the other, so that results could replace, or be taken for, what is to be restored.
     """
-    if stores.is_url(source) or stores.is_url(output):
-        one, other = f"{source.rstrip('/')}/", f"{output.rstrip('/')}/"
-    else:
-        one, other = (os.path.join(os.path.normcase(os.path.realpath(place)), "") for place in (source, output))
-    if one.startswith(other) or other.startswith(one):
+    if stores.nested(source, output):
         raise UsageError(f"{output}: the output must lie apart from {source}")
 
 
@@ -164,7 +165,7 @@ def _refuse_foreign(output: Store, name: str) -> None:
         raise UsageError(f"{name} holds other things already; choose an empty place, or give --overwrite")
 
 
-def _feed(plan: Plan, manifest: Manifest, meter: Meter, *, note: bool = True) -> Generator[list[Entry], None, None]:
+def _feed(plan: Plan, manifest: Manifest, meter: Meter, *, note: bool = True) -> Generator[list[Task], None, None]:
     """The windows' entries, while the meter and, if asked for, the manifest learn of the rest."""
     with closing(_sifted(plan, manifest)) as sifted, closing(_ahead(sifted)) as windows:
         for window in windows:
@@ -193,16 +194,16 @@ def _ahead(windows: Iterator[Window]) -> Generator[Window, None, None]:
 def _sifted(plan: Plan, manifest: Manifest) -> Generator[Window, None, None]:
     """
     Raises:
-        UsageError: two files of the first window have one result (later ones are refused one by one), or there are no files.
+        UsageError: there are no files.
     """
-    source, output = stores.make(plan.selection.root), stores.make(plan.setup.output)
+    source, output = stores.source(plan.selection.root), stores.make(plan.setup.output)
     sieve = _Sieve(plan, manifest, output)
-    window, first = Window(), True
+    window = Window()
     for batch in listing.batches(source, plan.selection):
         if len(window.entries) >= WINDOW:
             yield _ordered(window)
-            window, first = Window(), False
-        sieve.pass_on(batch, window, strict=first)
+            window = Window()
+        sieve.pass_on(batch, window)
     if not sieve.seen_any:
         raise UsageError(f"{plan.selection.root}: there are no files to restore")
     window.last = True
@@ -220,47 +221,71 @@ class _Sieve:
     def __init__(self, plan: Plan, manifest: Manifest, output: Store) -> None:
         self._plan, self._manifest, self._output = plan, manifest, output
         self._model, self._choices = plan.setup.model(), plan.setup.choices()
-        self._targets: dict[str, str] = {}
+        # Of a list: what each result that has been given away belongs to.
+        self._owners: dict[str, str] = {}
         self.seen_any = False
 
-    def pass_on(self, batch: Batch, window: Window, *, strict: bool) -> None:
-        if batch.folder is not None:
-            # Results of one name come from one folder; of a list, nothing is known about the order.
-            self._targets.clear()
+    def pass_on(self, batch: Batch, window: Window) -> None:
         self.seen_any |= bool(batch.entries or batch.unreadable)
-        there: list[Entry] = []
-        for entry in batch.entries:
-            if not self._plan.shard.holds(entry.path) or self._comes_late(entry, window, strict):
+        there: list[Task] = []
+        for task in self._named(batch):
+            if not self._plan.shard.holds(task.path):
                 continue
-            past = self._manifest.past(entry, self._model, self._choices)
-            if past == DONE:
-                there.append(entry)
+            past = self._manifest.past(task, self._model, self._choices)
+            if past == DONE and self._manifest.wrote(task.path, task.output):
+                there.append(task)
             elif past == FAILED and not self._plan.retry_failed:
                 window.failed_before += 1
             else:
-                window.entries.append(entry)
+                self._admit(task, window)
         window.refused += [self._row(Entry(path, 0, ""), UNREACHED, why) for path, why in batch.unreadable if self._plan.shard.holds(path)]
         missing = self._missing(batch.folder, there)
         window.entries += missing
         window.skipped += len(there) - len(missing)
 
-    def _comes_late(self, entry: Entry, window: Window, strict: bool) -> bool:
-        """Whether the result is another file's already, or the same file's, as a list may name it twice."""
-        target = self._target(entry)
-        other = self._targets.get(target)
-        if other is None:
-            self._targets[target] = entry.path
-            return False
-        if other != entry.path:
-            message = f"{entry.path} and {other} would both be written to {target}"
-            if strict:
-                raise UsageError(message)
-            window.refused.append(self._row(entry, FAILED, message))
-        return True
+    def _admit(self, task: Task, window: Window) -> None:
+        try:
+            names.refuse_result(task.output)
+        except names.UnsafeNameError as error:
+            window.refused.append(self._row(task, FAILED, str(error)))
+        else:
+            window.entries.append(task)
 
-    def _missing(self, folder: str | None, entries: list[Entry]) -> list[Entry]:
+    def _named(self, batch: Batch) -> list[Task]:
+        """The files with the names of their results; of a list, without those that it has named before."""
+        pictures = [entry.path for entry in batch.entries if not listing.is_tar(entry.path)]
+        outputs = self._outputs({*pictures, *batch.pictures})
+        tasks = {entry.path: Task(entry.path, entry.size, entry.version, outputs.get(entry.path, entry.path)) for entry in batch.entries}
+        if batch.folder is not None:
+            # Results of one name come from one folder; of a list, nothing is known about the order.
+            return list(tasks.values())
+        new = [task for task in tasks.values() if self._owners.get(task.output) != task.path]
+        self._owners.update((task.output, task.path) for task in new)
+        return new
+
+    def _outputs(self, paths: set[str]) -> dict[str, str]:
+        """Where the result of each picture goes: where it went before, else where no other file's result is."""
+        suffix = self._plan.setup.suffix
+        candidates = {path: (posixpath.splitext(path)[0] + suffix, path + suffix) for path in paths}
+        kept: dict[str, str] = {}
+        taken: set[str] = set()
+        for path in sorted(paths):
+            output = next((output for output in candidates[path] if output not in taken and self._is_of(path, output)), None)
+            if output is not None:
+                kept[path] = output
+                taken.add(output)
+        new = paths - kept.keys()
+        for path in new:
+            siblings = {posixpath.splitext(path)[0] + suffix for suffix in _SUFFIXES} - paths
+            taken.update(output for output in candidates[path] if any(self._is_of(sibling, output) for sibling in siblings))
+        return kept | files.distinct_names(new, suffix, taken)
+
+    def _is_of(self, path: str, output: str) -> bool:
+        return self._owners.get(output) == path or self._manifest.wrote(path, output)
+
+    def _missing(self, folder: str | None, tasks: list[Task]) -> list[Task]:
         """Those whose results have been taken away since."""
-        if not entries:
+        if not tasks:
             return []
         if folder is not None:
             try:
@@ -269,8 +294,8 @@ class _Sieve:
                 there = set()
         else:
             with ThreadPoolExecutor(_THREADS) as pool:
-                there = {target for target in pool.map(self._present, map(self._target, entries)) if target}
-        return [e for e in entries if self._target(e) not in there]
+                there = {path for path in pool.map(self._present, [task.output for task in tasks]) if path}
+        return [task for task in tasks if task.output not in there]
 
     def _present(self, path: str) -> str | None:
         try:
@@ -278,19 +303,16 @@ class _Sieve:
         except FileNotFoundError:
             return None
 
-    def _target(self, entry: Entry) -> str:
-        return listing.target(entry.path, self._plan.setup.suffix)
-
     def _row(self, entry: Entry, status: str, message: str) -> Row:
         return Row(entry.path, entry.size, entry.version, self._model, self._choices, status, message)
 
 
-def _try(setup: Setup, entries: list[Entry]) -> tuple[float, int]:
+def _try(setup: Setup, entries: list[Task]) -> tuple[float, int]:
     """Seconds that some files take, as far as there is patience, and their bytes; those that fail cost their time too."""
     from ..decoder import Decoder
     from ..recode import restore
 
-    store, decoder = stores.make(setup.source), Decoder(setup.options.preset, 1, setup.options.device, setup.options.precision)
+    store, decoder = stores.source(setup.source), Decoder(setup.options.preset, 1, setup.options.device, setup.options.precision)
     began, size = time.monotonic(), 0
     for entry in entries:
         if listing.is_tar(entry.path):

@@ -36,6 +36,7 @@ def bulk(
     """Restore an archive of pictures; once more with the same IN and OUT, and only what is missing, changed or new is done."""
     with reported(), extra("bulk"):
         from ..bulk import listing, local, run, stores
+        from ..bulk.names import CORNER
         from ..bulk.restorer import Setup
         from ..weights import load
 
@@ -54,7 +55,7 @@ def bulk(
         complain(message)
     if meter.failed > len(meter.messages):
         complain(f"... and {meter.failed - len(meter.messages)} more, all of them in the manifest")
-    say(f"{meter.summary()}\nmanifest: {output.rstrip('/')}/{stores.CORNER}/{part.name}")
+    say(f"{meter.summary()}\nmanifest: {output.rstrip('/')}/{CORNER}/{part.name}")
     if meter.failed or meter.failed_before:
         raise typer.Exit(SOME_FAILED if meter.done or meter.skipped else NOTHING_DONE)
 

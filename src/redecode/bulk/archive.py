@@ -1,0 +1,346 @@
+"""Tar archives: a new one with the restored pictures of another, which may be damaged, compressed, or made to do harm.
+
+Python's tarfile takes a damaged header for the end, and members after it are lost in silence. Here all bytes are accounted for: they are
+a member's, or zeros between and after the members, or they are told as damage.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import itertools
+import lzma
+import posixpath
+import re
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from .. import files
+from ..errors import RedecodeError, TooLargeError, UnreadableError
+from ..recode import Restored
+from . import names
+from .listing import is_picture
+
+_BLOCK = tarfile.BLOCKSIZE
+# Bytes of an extended header (long names and the like), and of a member that is kept in memory while it is copied.
+_MAX_HEADER, _MAX_MEMORY = 1 << 20, 1 << 24
+_MAX_SIZE = 1 << 60
+_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_USTAR = slice(257, 262)
+
+
+@dataclass
+class Outcome:
+    """What became of an archive.
+
+    Attributes:
+        count: pictures, and whatever else is in `failures`.
+        pixels: restored.
+        failures: what is left out of the result, by its name or its place, and why.
+        notes: what a user should know about members that were restored, by their names.
+    """
+
+    count: int = 0
+    pixels: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def fail(self, name: str, why: str) -> None:
+        """Note what is left out; a second one of a name has a number behind it."""
+        self.count += 1
+        numbered = (f"{name} ({number})" for number in itertools.count(2))
+        self.failures[next(key for key in itertools.chain([name], numbered) if key not in self.failures)] = why
+
+
+class DamagedError(RedecodeError):
+    """A compressed archive is damaged, or ends too early."""
+
+
+@dataclass(frozen=True)
+class _Damage:
+    """Bytes that are no member.
+
+    Attributes:
+        name: of the lost member, as its damaged header has it, or the place.
+        why: for the user.
+    """
+
+    name: str
+    why: str
+
+
+def pixels(restored: Restored) -> int:
+    """Of a picture."""
+    return restored.decoded.picture.width * restored.decoded.picture.height
+
+
+def restore(path: Path, result: BinaryIO, restore_picture: Callable[[bytes], Restored], suffix: str) -> Outcome:
+    """Restore the pictures of a tar archive into a new one; other files are copied, and all keep their order.
+
+    Args:
+        path: the archive, which may be compressed with gzip, bzip2 or xz; the new one is compressed alike.
+        result: where to write the new one.
+        restore_picture: restores a file; what it raises is that member's failure.
+        suffix: of restored files.
+
+    Returns:
+        What became of it. Whatever is not in the new archive is named there: members that are damaged, too large, devices, links to what
+        is not in it, and those whose names lead out of it.
+
+    Raises:
+        OSError: it cannot be read, or the new one not be written.
+        UnreadableError: it is no tar archive.
+    """
+    with _decompressed(path) as file:
+        members = _scan(file)
+    with _decompressed(path) as file, _compressed(path, result) as target, _tar_writer(target) as output:
+        writer = _Writer(output, restore_picture, _output_names(members, suffix))
+        for member in _with_damage(file, members):
+            writer.add(file, member)
+    if not members and writer.outcome.failures:
+        raise UnreadableError("this is no tar archive, or nothing of it is whole")
+    return writer.outcome
+
+
+class _Writer:
+    """Writes the members of the new archive one by one."""
+
+    def __init__(self, output: tarfile.TarFile, restore_picture: Callable[[bytes], Restored], output_names: dict[str, str]) -> None:
+        self.outcome = Outcome()
+        self._output, self._restore_picture, self._names = output, restore_picture, output_names
+        self._written: set[str] = set()
+
+    def add(self, file: _Stream, member: tarfile.TarInfo | _Damage) -> None:
+        """Write a member, or note why not."""
+        if isinstance(member, _Damage):
+            self.outcome.fail(member.name, member.why)
+            return
+        try:
+            path = _clean(member.name)
+            if not (member.isdir() and member.name == "."):
+                names.refuse_result(path)
+            if member.issparse():
+                raise UnreadableError("it is stored sparse, which is not read; it was left out")
+            if member.isdir():
+                self._output.addfile(member)
+            elif member.issym() or member.islnk():
+                self._link(member)
+            elif not member.isreg():
+                raise UnreadableError("it is neither a file nor a folder nor a link; it was left out")
+            elif is_picture(path):
+                self._picture(file, member)
+            else:
+                self._copy(file, member)
+        except OSError:
+            raise
+        except Exception as error:  # As for a file of its own.
+            self.outcome.fail(member.name, files.reason(error))
+
+    def _picture(self, file: _Stream, member: tarfile.TarInfo) -> None:
+        if member.size > files.MAX_BYTES:
+            raise TooLargeError(f"the file is larger than {files.MAX_BYTES >> 20} MiB")
+        file.seek(member.offset_data)
+        data = file.read(member.size)
+        if len(data) < member.size:
+            raise UnreadableError("the archive ends within it")
+        restored = self._restore_picture(data)
+        made = tarfile.TarInfo(self._renamed(member.name))
+        made.size, made.mtime, made.mode = len(restored.data), member.mtime, member.mode
+        self._output.addfile(made, io.BytesIO(restored.data))
+        self._written.add(_clean(member.name))
+        self.outcome.count += 1
+        self.outcome.pixels += pixels(restored)
+        if restored.notes:
+            self.outcome.notes[member.name] = "; ".join(restored.notes)
+
+    def _copy(self, file: _Stream, member: tarfile.TarInfo) -> None:
+        # First aside, so that nothing of a member that is not whole gets into the result.
+        with tempfile.SpooledTemporaryFile(_MAX_MEMORY) as aside:
+            file.seek(member.offset_data)
+            left = member.size
+            while left and (data := file.read(min(left, _MAX_MEMORY))):
+                aside.write(data)
+                left -= len(data)
+            if left:
+                raise UnreadableError("the archive ends within it")
+            aside.seek(0)
+            self._output.addfile(member, cast(BinaryIO, aside))
+        self._written.add(_clean(member.name))
+
+    def _link(self, member: tarfile.TarInfo) -> None:
+        folder = posixpath.dirname(_clean(member.name))
+        # A hard link names a member, a symbolic one a path from its own folder.
+        aim = _clean(member.linkname) if member.islnk() else posixpath.normpath(posixpath.join(folder, member.linkname))
+        if aim not in (self._written if member.islnk() else self._names):
+            raise UnreadableError(f"it is a link to {member.linkname}, which is not in the result; it was left out")
+        made = copy(member)
+        made.name = self._renamed(member.name)
+        made.linkname = self._names[aim] if member.islnk() else posixpath.relpath(self._names[aim], folder or ".")
+        made.pax_headers = {}
+        self._output.addfile(made)
+        self._written.add(_clean(member.name))
+
+    def _renamed(self, name: str) -> str:
+        path = _clean(name)
+        return name[: len(name) - len(path)] + self._names[path]
+
+
+def _output_names(members: list[tarfile.TarInfo], suffix: str) -> dict[str, str]:
+    """The paths of all files and links in the result by those in the archive, both without "./" before them."""
+    paths = {_clean(member.name) for member in members if member.isreg() or member.issym() or member.islnk()}
+    pictures = {path for path in paths if is_picture(path)}
+    others = paths - pictures
+    return {path: path for path in others} | files.distinct_names(pictures, suffix, others)
+
+
+def _clean(name: str) -> str:
+    """A member's path without "./" before it, as `tar c .` writes it; empty for the archive's own folder."""
+    return re.sub(r"^(\./+)+|^\.$", "", name)
+
+
+def _scan(file: _Stream) -> list[tarfile.TarInfo]:
+    """All members of which the header is whole, in their order."""
+    members: list[tarfile.TarInfo] = []
+    while True:
+        begin = file.tell()
+        try:
+            # Without ignore_zeros, a damaged header would count as the end.
+            with tarfile.TarFile(fileobj=cast(BinaryIO, file), ignore_zeros=True, tarinfo=_Header, encoding="utf-8") as tar:
+                for member in tar:
+                    members.append(member)
+            return members
+        except DamagedError:
+            return members
+        except (OSError, MemoryError):
+            raise
+        except Exception:  # Headers that make no sense, of which tarfile tells in many ways: it goes on behind them.
+            if file.tell() <= begin:
+                return members
+
+
+class _Header(tarfile.TarInfo):
+    """Refuses sizes that would have tarfile read gigabytes of header, or go back."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        member = super().frombuf(buf, encoding, errors)
+        if not 0 <= member.size <= _MAX_SIZE or (member.type in _EXTENDED and member.size > _MAX_HEADER):
+            raise tarfile.InvalidHeaderError("its size makes no sense")  # type: ignore[attr-defined]
+        return member
+
+
+def _with_damage(file: _Stream, members: list[tarfile.TarInfo]) -> Iterator[tarfile.TarInfo | _Damage]:
+    """The members, and what lies between and after them and should not."""
+    end: int | None = 0
+    try:
+        for member in members:
+            if end is not None:
+                yield from _gap(file, end, member.offset)
+            yield member
+            size = member.size if member.isreg() or member.type not in tarfile.SUPPORTED_TYPES else 0
+            # Of a sparse file, what is stored is not known from here.
+            end = None if member.issparse() else member.offset_data + -(-size // _BLOCK) * _BLOCK
+        if end is not None:
+            yield from _gap(file, end, None)
+    except DamagedError as error:
+        yield _Damage("(the rest)", str(error))
+
+
+def _gap(file: _Stream, begin: int, end: int | None) -> Iterator[_Damage]:
+    """The damage between two members, or, without an end, after the last."""
+    if begin == end:
+        return
+    file.seek(begin)
+    position, lost = begin, False
+    while (end is None or position < end) and (block := file.read(_BLOCK)):
+        if block.strip(b"\0"):
+            name = _name_in(block)
+            if name or not lost:
+                why = f"its header, at byte {position}, is damaged" if name else f"the bytes from {position} on are no member"
+                yield _Damage(name or f"(byte {position})", f"{why}; what was there was left out")
+            lost = True
+        position += len(block)
+    if end is None and not lost and position - begin < 2 * _BLOCK:
+        yield _Damage("(the end)", f"the archive ends at byte {position} without an end mark, perhaps too early")
+
+
+def _name_in(block: bytes) -> str:
+    """The name of a member, as a damaged header has it; empty if the block is none."""
+    raw, mode = block[:100].rstrip(b"\0"), block[100:108].strip(b" \0")
+    name = raw.decode("utf-8", "replace")
+    return name if name.isprintable() and (block[_USTAR] == b"ustar" or mode.isdigit()) else ""
+
+
+class _Stream:
+    """A file as tarfile reads it. What its compression finds wrong is a DamagedError."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        with _told():
+            return self._file.read(size)
+
+    def seek(self, offset: int) -> int:
+        with _told():
+            return self._file.seek(offset)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        # gzip and bz2 raise an OSError that comes from no system.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DamagedError(f"the compressed data are damaged or end too early: {error}") from error
+
+
+_KINDS: dict[bytes, tuple[Callable[[Path], Any], Callable[[BinaryIO], Any]]] = {
+    # The same bytes each time: neither name nor time.
+    b"\x1f\x8b": (gzip.open, lambda file: gzip.GzipFile("", "wb", 6, file, mtime=0)),
+    b"BZh": (bz2.open, partial(bz2.BZ2File, mode="wb")),
+    b"\xfd7zXZ": (lzma.open, partial(lzma.LZMAFile, mode="wb")),
+}
+
+
+def _kind(path: Path) -> tuple[Callable[[Path], Any], Callable[[BinaryIO], Any]] | None:
+    with open(path, "rb") as file:
+        start = file.read(8)
+    return next((kind for magic, kind in _KINDS.items() if start.startswith(magic)), None)
+
+
+@contextmanager
+def _decompressed(path: Path) -> Iterator[_Stream]:
+    kind = _kind(path)
+    with kind[0](path) if kind else open(path, "rb") as file:
+        yield _Stream(file)
+
+
+@contextmanager
+def _compressed(path: Path, result: BinaryIO) -> Iterator[BinaryIO]:
+    kind = _kind(path)
+    if kind is None:
+        yield result
+        return
+    with kind[1](result) as file:
+        yield file
+
+
+@contextmanager
+def _tar_writer(target: BinaryIO) -> Iterator[tarfile.TarFile]:
+    with tarfile.open(fileobj=target, mode="w|", encoding="utf-8") as output:
+        yield output
