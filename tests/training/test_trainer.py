@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning_fabric")
@@ -35,17 +34,6 @@ DATA = "[data]\npatch = 32\nbatch = 2\ndecay_patch = 48\ndecay_batch = 1\n"
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture
-def photographs(tmp_path: Path, photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "data"
-    (folder / "train").mkdir(parents=True)
-    large = np.tile(photograph, (2, 2, 1))
-    for i in range(4):
-        Image.fromarray(np.roll(large, 31 * i, 1)).save(folder / "train" / f"{i}.png")
-    monkeypatch.setenv("REDECODE_DATA", str(folder))
-    return folder
 
 
 def write_recipe(path: Path, steps: int, extra: str = "", losses: str = "") -> Path:

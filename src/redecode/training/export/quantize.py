@@ -63,29 +63,37 @@ def with_maps_last(model: onnx.ModelProto) -> onnx.ModelProto:
     left to transpose. They add flat arrays: through sums of images it would move the transpositions back to where they were.
 
     Args:
-        model: float32; its skips are the additions to what a convolution gives.
+        model: float32; its skips are the additions to what a convolution gives, and to such sums what a coarser level gives, which comes
+            from a pixel-shuffle.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    convolved = {node.output[0] for node in result.graph.node if node.op_type == "Conv"}
+    outputs = {kind: {node.output[0] for node in result.graph.node if node.op_type == kind} for kind in ("Conv", "DepthToSpace")}
     flat: dict[str, str] = {}
+    shapes: dict[str, str] = {}
     nodes = []
     for node in result.graph.node:
-        if node.op_type != "Add" or convolved.isdisjoint(node.input):
+        skip = node.op_type == "Add" and (
+            not outputs["Conv"].isdisjoint(node.input)
+            or (not outputs["DepthToSpace"].isdisjoint(node.input) and not flat.keys().isdisjoint(node.input))
+        )
+        if not skip:
             nodes.append(node)
             continue
+        shape = next((shapes[name] for name in node.input if name in shapes), None)
         for name in node.input:
             if name not in flat:
                 nodes.append(helper.make_node("Transpose", [name], [f"{name}.last"], perm=(0, 2, 3, 1)))
-                if not flat:
-                    nodes.append(helper.make_node("Shape", [f"{name}.last"], ["skips.shape"]))
+                if shape is None:
+                    shape = f"{name}.shape"
+                    nodes.append(helper.make_node("Shape", [f"{name}.last"], [shape]))
                 flat[name] = f"{name}.flat"
                 nodes.append(helper.make_node("Reshape", [f"{name}.last", "skips.flat"], [flat[name]]))
         total = node.output[0]
         nodes.append(helper.make_node("Add", [flat[name] for name in node.input], [f"{total}.flat"], f"{node.name}.flat"))
-        nodes.append(helper.make_node("Reshape", [f"{total}.flat", "skips.shape"], [f"{total}.last"]))
+        nodes.append(helper.make_node("Reshape", [f"{total}.flat", shape], [f"{total}.last"]))
         nodes.append(helper.make_node("Transpose", [f"{total}.last"], [total], perm=(0, 3, 1, 2)))
-        flat[total] = f"{total}.flat"
+        flat[total], shapes[total] = f"{total}.flat", str(shape)
     result.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "skips.flat"))
     del result.graph.node[:]
     result.graph.node.extend(nodes)
