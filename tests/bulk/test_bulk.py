@@ -377,6 +377,11 @@ def test_one_run_at_a_time(tree: Path, tmp_path: Path) -> None:
         ({"host": "elsewhere", "pid": 1, "beat": 0}, True),
         ({"host": "elsewhere", "pid": 1, "beat": -300}, False),
         ({"host": socket.gethostname(), "pid": 2**22 + 1, "beat": 0}, False),
+        # Another process has the number now, or this one, as in a container that was started anew.
+        ({"host": socket.gethostname(), "pid": os.getppid(), "beat": 0, "started": "an earlier boot/123"}, False),
+        ({"host": socket.gethostname(), "pid": os.getpid(), "beat": 0}, False),
+        ({"host": socket.gethostname(), "pid": os.getppid(), "beat": 0}, True),
+        ({"host": "elsewhere", "pid": 1, "beat": 60}, True),
         ({}, False),
     ],
 )
@@ -393,6 +398,122 @@ def test_stale_locks_are_taken_over(tmp_path: Path, holder: dict[str, object], h
     with Lock(stores.make(str(tmp_path)), Shard()):
         assert json.loads(lock.read_text())["pid"] == os.getpid()
     assert not lock.exists()
+
+
+MALFORMED = [b"", b"\0" * 50, b"5", b"[]", b'"text"', b"null", b"{", b"\xff\xfe", b"[" * 100_000, b'{"id": "x"}']
+MALFORMED += [
+    b'{"id": "x", "host": "elsewhere", "pid": %s, "beat": %s}' % pair for pair in ((b'"1"', b"1e9"), (b"-1", b"9e9"), (b"1", b"NaN"))
+]
+MALFORMED += [b'{"id": "x", "host": "\\u001b[2J", "pid": 1, "beat": 9e9}', b'{"id": [], "host": {}, "pid": 1e400, "beat": []}']
+
+
+@pytest.mark.parametrize("content", MALFORMED, ids=range(len(MALFORMED)))
+def test_a_malformed_lock_is_taken_over(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr("redecode.bulk.lock.time.sleep", lambda _: None)
+    corner = tmp_path / "out" / CORNER
+    corner.mkdir(parents=True)
+    for name in ("lock-1-of-1", "lock-2-of-3", "lock-"):
+        (corner / name).write_bytes(content)
+    assert run.run(plan(tree, tmp_path / "out"), copying).done == 3
+    assert not (corner / "lock-1-of-1").exists()
+
+
+def test_a_flipped_bit_in_a_lock_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redecode.bulk.lock.time.sleep", lambda _: None)
+    monkeypatch.setattr("redecode.bulk.lock._WATCH_SECONDS", 0.0)
+    store, path = stores.make(str(tmp_path)), tmp_path / CORNER / "lock-1-of-1"
+    with Lock(store, Shard()):
+        whole = path.read_bytes()
+    for bit in np.random.default_rng(0).choice(len(whole) * 8, 250, replace=False):
+        path.write_bytes(flipped(whole, int(bit)))
+        try:
+            with Lock(store, Shard()):
+                pass
+        except LockedError:
+            path.unlink()
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_clock_that_is_a_year_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alive: bool) -> None:
+    """Whether anybody is at work is told by their next beat."""
+    lock = tmp_path / CORNER / "lock-1-of-1"
+    lock.parent.mkdir()
+    holder = {"id": "x", "host": "elsewhere", "pid": 1, "beat": time.time() + 365 * 86_400}
+    lock.write_text(json.dumps(holder))
+    watched = [0.0]
+    monkeypatch.setattr("redecode.bulk.lock.time.monotonic", lambda: watched[0])
+
+    def sleep(seconds: float) -> None:
+        watched[0] += seconds
+        if alive and watched[0] > 9:
+            lock.write_text(json.dumps({**holder, "beat": holder["beat"] + 10}))
+
+    monkeypatch.setattr("redecode.bulk.lock.time.sleep", sleep)
+    if alive:
+        with pytest.raises(LockedError), Lock(stores.make(str(tmp_path)), Shard()):
+            pass
+        return
+    with Lock(stores.make(str(tmp_path)), Shard()):
+        assert json.loads(lock.read_text())["pid"] == os.getpid()
+    assert 20 < watched[0] < 30
+
+
+def test_a_flipped_bit_in_the_manifest_costs_no_more_than_its_row(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run.run(plan(tree, out), copying)
+    segment = next((out / CORNER).rglob("*.jsonl"))
+    whole = segment.read_bytes()
+    before = contents(out)
+    rng = np.random.default_rng(0)
+    for bit in rng.choice(len(whole) * 8, 60, replace=False):
+        for junk in (out / CORNER).rglob("*.jsonl"):
+            junk.unlink()
+        segment.write_bytes(flipped(whole, int(bit)))
+        meter = run.run(plan(tree, out), copying)
+        # Two rows are on either side of a flipped end of line.
+        assert meter.done + meter.failed <= 2, bit
+        assert meter.skipped + meter.failed_before >= 2
+        assert contents(out) == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": "dine"},
+        {"status": None},
+        {"status": []},
+        {"input": 5},
+        {"input": "\ud83d"},
+        {"output": []},
+        {"size": "many"},
+        {"size": float("nan")},
+        {"version": {}},
+        {"failures": {"a": 1}},
+        {"failures": []},
+        {"model": None},
+        {"files": -1},
+        {"surprise": 1},
+    ],
+)
+def test_rows_that_make_no_sense_are_passed_over(tree: Path, tmp_path: Path, changes: dict[str, object]) -> None:
+    out = tmp_path / "out"
+    run.run(plan(tree, out), copying)
+    segment = next((out / CORNER).rglob("*.jsonl"))
+    damaged = [json.dumps({**json.loads(line), **changes}) for line in segment.read_text().splitlines()]
+    segment.write_text("\n".join(damaged))
+    # Whatever else lies there.
+    for name in ("notes.jsonl", "._000001-000000.jsonl", "x-1.jsonl", "²-1.jsonl", "../²-of-²/1-1.jsonl", "../a-of-b/1-1.jsonl"):
+        (segment.parent / name).parent.mkdir(exist_ok=True)
+        (segment.parent / name).write_bytes(b"\0\xff[[[[\n5\nnull\n[]\n{}\n" + b"[" * 100_000)
+    meter = run.run(plan(tree, out), copying)
+    assert (meter.done, meter.failed) == (3, 1)
+    assert run.run(plan(tree, out), copying).skipped == 3
 
 
 def test_a_lock_that_is_taken_away_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,7 @@ class Row:
 
 
 def _is_sound(row: Row) -> bool:
-    texts = (row.input, row.version, row.message, row.sha256 or "", row.output or "")
+    texts = (row.input, row.version, row.message, *(text for text in (row.sha256, row.output) if text is not None))
     numbers = (row.size, row.seconds, row.output_size, row.pixels, row.files)
     tables = (row.model, row.options, row.failures, row.notes)
     return (
