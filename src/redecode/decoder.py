@@ -10,6 +10,7 @@ import functools
 import math
 import threading
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ class Decoder:
         texture: float = 1.0,
         project: bool = True,
         progress: Progress | None = None,
-        layers: bool = False,
+        layers: bool | Path = False,
         threshold: int = THRESHOLD,
     ) -> Decoded:
         """Restore a picture.
@@ -94,7 +95,8 @@ class Decoder:
             texture: 0 … 1, how much of the texture layer enters where the mask allows it.
             project: whether results are projected onto the file's quantization cells.
             progress: called with the tiles done and their number, after each; what it raises ends the decoding.
-            layers: keep both layers whole as well: 24 bytes for a pixel, and the texture network runs where the mask is empty, too.
+            layers: keep both layers whole as well: 24 bytes for a pixel, and the texture network runs where the mask is empty, too. Given
+                a folder, they are kept in its files base.npy and texture.npy, and not in memory.
             threshold: T of the mask, see :func:`redecode.restoration.mask.region_mask`; the paper's is PAPER_THRESHOLD.
 
         Raises:
@@ -114,13 +116,14 @@ class Decoder:
         size = top + picture.height, left + picture.width
         largest = max(size) if math.prod(size) <= pipelining.WORKERS * TILE**2 else TILE
         plan = tiling.tiles(size, largest, self._halo(picture), picture.unit)
-        canvas = Canvas(picture)
+        canvas = Canvas(picture, layers if isinstance(layers, Path) else None)
+        keep = bool(layers)
 
         # Several tiles overlap with each other, a single one with itself: in strips, where it is not the network's turn.
         strips = 1 if self._threads == 1 or len(plan) > 1 else pipelining.WORKERS
 
         def work(tile: Tile) -> list[tuple[Tile, Restored]]:
-            return self._restore(picture, tile, texture, project, layers, threshold, strips)
+            return self._restore(picture, tile, texture, project, keep, threshold, strips)
 
         restored_tiles = map(work, plan) if self._threads == 1 or len(plan) == 1 else pipelining.in_order(work, plan)
         for done, restored in enumerate(restored_tiles, 1):

@@ -20,7 +20,7 @@ from .codec.picture import Picture
 from .errors import UnsupportedError, UsageError
 from .options import Options
 from .restoration.fusion import fuse
-from .restoration.render import figures, render, to_deep_pixels, to_pixels
+from .restoration.render import figures, render_by_strips, to_deep_pixels, to_pixels
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -80,7 +80,12 @@ class Decoded:
         if not self.changed or self.texture_planes is None or (self.amount, self.projected) == (amount, project):
             return self
         base = _kept(self.base_planes)
-        rendered = render(fuse(base, self.texture_planes, self.mask, amount), self.picture, project)
+        texture = self.texture_planes
+
+        def fused(rows: slice) -> Float32:
+            return fuse(base[:, rows], texture[:, rows], self.mask[rows], amount)
+
+        rendered = render_by_strips(fused, self.picture, project)
         told = figures(rendered.blocks, rendered.broken, rendered.correction, rendered.pixels.size)
         return Decoded(rendered.pixels, self.mask, self.picture, base, self.texture_planes, amount, project, *told)
 

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import signal
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +28,9 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
     workers: Annotated[int | None, typer.Option(min=1, show_default="2, or 1 on one core", help="Pictures restored at a time.")] = None,
     token: Annotated[str | None, typer.Option(envvar="REDECODE_TOKEN", help="Answer only to those who show this bearer token.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(envvar="REDECODE_TOKEN_FILE", help="Read the token from a file: no list of processes shows it then.")
+    ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Listen on a public address without a token all the same.")] = False,
     allow_host: Annotated[list[str] | None, typer.Option(help="A name that this server is called by; may be repeated.")] = None,
     queue: Annotated[int, typer.Option(min=0, help="Pictures that may wait; others are told to come back.")] = 32,
@@ -39,10 +43,9 @@ def serve(
 ) -> None:
     """Serve the page and the HTTP API from this machine (needs the extra `web`)."""
     with reported(), extra("web"):
-        if token == "":
-            raise ValueError("an empty token protects nothing")
+        token = _checked_token(token, token_file)
         if not (token or insecure or _is_loopback(host)):
-            raise ValueError(f"{host} can be reached from other machines: give --token (or REDECODE_TOKEN), or --insecure")
+            raise ValueError(f"{host} can be reached from other machines: give --token-file, --token or REDECODE_TOKEN, or --insecure")
         from ..server.app import create_app
         from ..server.service import Settings
 
@@ -69,12 +72,23 @@ def serve(
 def _run(app: FastAPI, listener: socket.socket, address: str) -> None:
     import uvicorn
 
+    from ..server.connections import SERVER_OPTIONS
+
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS, lifespan="on"
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        lifespan="on",
+        **SERVER_OPTIONS,
     )
     # uvicorn ends gracefully at the first signal, and then raises it again: to be told to end is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
+    # A terminal that is closed is told of so; whoever has had that ignored (nohup) means the server to stay.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     say(address)
     uvicorn.Server(config).run(sockets=[listener])
 
@@ -94,6 +108,23 @@ def _listening(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _checked_token(token: str | None, file: Path | None) -> str | None:
+    """
+    Raises:
+        ValueError: the token is none that a client could send.
+        OSError: its file cannot be read.
+    """
+    if file is not None:
+        if token is not None:
+            raise ValueError("give --token or --token-file, not both")
+        token = file.read_text("utf-8", "replace").rstrip("\r\n")
+    if token == "":
+        raise ValueError("an empty token protects nothing")
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ValueError("a token travels in a header of HTTP: give one line of ASCII letters, digits and signs, without spaces")
+    return token
 
 
 def _is_loopback(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,14 @@ class Restored:
 class Canvas:
     """A whole picture, tile by tile."""
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, picture: Picture, folder: Path | None = None) -> None:
+        """
+        Args:
+            picture: what the tiles are of.
+            folder: keep the layers here, in base.npy and texture.npy, and not in memory.
+        """
         self._picture = picture
+        self._folder = folder
         self._arrays: list[NDArray[Any] | None] = [None] * 4
         self._blocks = self._broken = self._correction = 0
 
@@ -53,13 +60,23 @@ class Canvas:
             # Layers are [components, H, W], the rest begins with H and W.
             planar = index > 1
             if self._arrays[index] is None:
-                self._arrays[index] = np.empty((len(part), *size) if planar else (*size, *part.shape[2:]), part.dtype)
+                self._arrays[index] = (
+                    self._layer(("base", "texture")[index - 2], (len(part), *size))
+                    if planar
+                    else np.empty((*size, *part.shape[2:]), part.dtype)
+                )
             whole = self._arrays[index]
             assert whole is not None
             whole[(slice(None), rows, columns) if planar else (rows, columns)] = part
         self._blocks += restored.rendered.blocks
         self._broken += restored.rendered.broken
         self._correction += restored.rendered.correction
+
+    def _layer(self, name: str, shape: tuple[int, ...]) -> Float32:
+        if self._folder is None:
+            return np.empty(shape, np.float32)
+        layer: Float32 = np.lib.format.open_memmap(self._folder / f"{name}.npy", "w+", np.float32, shape)
+        return layer
 
     @property
     def arrays(self) -> tuple[Any, Any, Any, Any]:

@@ -18,6 +18,9 @@ from . import projection
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
+# Rows that are rendered at a time.
+_STRIP = 512
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -70,7 +73,34 @@ def to_pixels(planes: Float32, picture: Picture, project: bool) -> Pixels:
 
     Of the picture's own planes and without projection that is the plain decode.
     """
-    return render(planes, picture, project).pixels
+    return render_by_strips(lambda rows: planes[:, rows], picture, project).pixels
+
+
+def render_by_strips(planes: Callable[[slice], Float32], picture: Picture, project: bool) -> Rendered:
+    """As :func:`render`, of a whole picture in strips, so that memory does not grow with all that is computed in between.
+
+    Args:
+        planes: the planes of some rows.
+        picture: the file.
+        project: as :func:`render`.
+    """
+    if not picture.compressed:
+        return render(planes(slice(None)), picture, project)
+    top, left = picture.origin
+    bottom, right = top + picture.height, left + picture.width
+    step = -(-_STRIP // picture.unit[0]) * picture.unit[0]
+    whole: Pixels | None = None
+    blocks = broken = correction = 0
+    for first in range(0, bottom, step):
+        last = min(first + step, bottom)
+        rows = slice(max(0, first - top), last - top)
+        strip = render(planes(rows), picture.crop((first, last), (0, right)), project)
+        if whole is None:
+            whole = np.empty((picture.height, *strip.pixels.shape[1:]), np.uint8)
+        whole[rows] = strip.pixels
+        blocks, broken, correction = blocks + strip.blocks, broken + strip.broken, correction + strip.correction
+    assert whole is not None
+    return Rendered(whole, blocks, broken, correction)
 
 
 def to_deep_pixels(planes: Float32, picture: Picture, project: bool) -> NDArray[np.uint16]:

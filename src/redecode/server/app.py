@@ -7,36 +7,36 @@ pictures open under `/v1/pictures` instead: restored once, they can be looked at
 from __future__ import annotations
 
 import asyncio
-import zipfile
-from collections.abc import Iterator
+import itertools
+import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from .. import __version__, weights
 from ..codec.formats import FORMATS, media_type, suffix_of
 from ..errors import RedecodeError
-from ..facts import inspect
-from ..options import Options
-from ..recode import Restored, restore
 from ..weights import Preset
-from . import pictures
-from .http import Guard, ProblemError, authorise, body
-from .jobs import BusyError, CancelledError, Job, OverdueError
+from . import work
+from .engine import DiedError, Engine
+from .http import FileAnswer, Guard, ProblemError, json_body
+from .jobs import BusyError, CancelledError, OverdueError
 from .pictures import Open
 from .schemas import (
+    ARCHIVE_SCHEMA,
     MOST_AT_ONCE,
     ArchiveBody,
     DecodeChoices,
@@ -50,12 +50,13 @@ from .schemas import (
     ProblemBody,
     RestoreChoices,
     ResultChoices,
-    Wanted,
 )
-from .service import NO_ROOM, Service, Settings, problem_of
+from .service import Service, Settings, problem_of
 
-# Of an archive on its way, in bytes.
-_CHUNK = 1 << 20
+# Of a file's name, in bytes: what most file systems take.
+_MOST_NAME = 255
+# Of the longest wish for an archive, in bytes.
+_MOST_JSON = 1 << 20
 
 
 def _service(request: Request) -> Service:
@@ -66,8 +67,8 @@ def _service(request: Request) -> Service:
 Serviced = Annotated[Service, Depends(_service)]
 
 
-async def _authorised(request: Request, service: Serviced, _: Annotated[Any, Depends(HTTPBearer(auto_error=False))]) -> None:
-    authorise(request, service.settings.token)
+# For the description alone: the token is asked for in Guard, before anything of a request is looked at.
+_DESCRIBED = Depends(HTTPBearer(auto_error=False))
 
 
 def _may_answer(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -75,12 +76,13 @@ def _may_answer(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_TAKES_FILE = {"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}}
+_FORM = {"schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY["schema"]}}}
+_TAKES_FILE = {"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY, "multipart/form-data": _FORM}}}
 _GIVES_PICTURE: dict[str, Any] = {"content": {media_type(name): _BINARY for name in FORMATS}, "description": "The picture."}
 _ALWAYS = (400, 401, 403, 421, 422)
 _WORKING = (*_ALWAYS, 408, 413, 429, 503, 507)
 
-api = APIRouter(prefix="/v1", dependencies=[Depends(_authorised)], responses=_may_answer(*_ALWAYS))
+api = APIRouter(prefix="/v1", dependencies=[_DESCRIBED], responses=_may_answer(*_ALWAYS))
 public = APIRouter()
 
 
@@ -88,21 +90,27 @@ public = APIRouter()
 async def decode(request: Request, service: Serviced, choices: Annotated[DecodeChoices, Query()]) -> Response:
     """Restore the file in the body. The headers `Redecode-…` of the answer say what was done."""
     options = service.settings.options(**choices.model_dump())
-    decoder = service.decoder(options.preset)
-    with service.restoring.place():
-        data = await body(request, service.settings.max_body)
+    with service.restoring.place(), ExitStack() as cleaning:
+        source = cleaning.enter_context(service.pictures.hold())
+        await service.receive(request, source)
+        target = cleaning.enter_context(service.pictures.hold())
         try:
-            restored = await service.attend(service.restoring, request, lambda job: restore(decoder, data, options, job.step))
+            report, written = await service.attend(service.restoring, request, work.decode, source.path, target.path, options)
+            service.keep(target)
         except Exception as error:
             problem = problem_of(error)
             service.metrics.outcomes.labels(problem.code if problem else "failure").inc()
             raise
-    service.metrics.outcomes.labels("restored").inc()
-    return Response(restored.data, media_type=media_type(restored.format), headers=_report_headers(restored))
+        service.metrics.outcomes.labels("restored").inc()
+        answer = FileAnswer(target.path, media_type(written), _report_headers(report), target)
+        # The answer closes its file itself.
+        cleaning.pop_all()
+        source.close()
+    return answer
 
 
-def _report_headers(restored: Restored) -> dict[str, str]:
-    facts = {name: value for name, value in restored.report().items() if value is not None}
+def _report_headers(report: dict[str, Any]) -> dict[str, str]:
+    facts = {name: value for name, value in report.items() if value is not None}
     facts["notes"] = "; ".join(facts["notes"])
     return {f"Redecode-{name.replace('_', '-').title()}": quote(str(value), safe=" ;:,()'") for name, value in facts.items()}
 
@@ -110,9 +118,9 @@ def _report_headers(restored: Restored) -> dict[str, str]:
 @api.post("/info", openapi_extra=_TAKES_FILE, responses=_may_answer(*_WORKING))
 async def info(request: Request, service: Serviced) -> dict[str, Any]:
     """Tell what the file in the body is: size, quality, quantization tables, chroma subsampling, metadata."""
-    with service.saving.place():
-        data = await body(request, service.settings.max_body)
-        return await service.attend(service.saving, request, lambda _: inspect(data, service.settings.engine.pixel_limit))
+    with service.saving.place(), service.pictures.hold() as source:
+        await service.receive(request, source)
+        return await service.attend(service.saving, request, work.info, source.path, service.settings.engine.pixel_limit)
 
 
 @api.get("/presets")
@@ -134,9 +142,10 @@ async def open_picture(request: Request, service: Serviced, choices: Annotated[R
     options = service.settings.options(**choices.model_dump())
     with ExitStack() as held:
         held.enter_context(service.restoring.place())
-        data = await body(request, service.settings.max_body)
-        picture = service.pictures.add(options)
-        service.start(picture, data, held.pop_all())
+        with service.pictures.hold() as source:
+            await service.receive(request, source)
+            picture = service.pictures.add(options, source)
+        service.start(picture, held.pop_all())
     return _described(picture)
 
 
@@ -147,9 +156,10 @@ async def open_again(id: str, service: Serviced, choices: Annotated[RestoreChoic
     old = service.finished(id)
     with ExitStack() as held:
         held.enter_context(service.restoring.place())
-        data = await asyncio.to_thread(_read, old, "source")
-        picture = service.pictures.add(options)
-        service.start(picture, data, held.pop_all())
+        with service.pictures.hold() as source, service.gone_unless_open(old):
+            await asyncio.to_thread(shutil.copyfile, old.folder / "source", source.path)
+            picture = service.pictures.add(options, source)
+        service.start(picture, held.pop_all())
     return _described(picture)
 
 
@@ -182,8 +192,8 @@ async def layer(id: str, layer: Literal["original", "base", "texture", "mask", "
     picture = service.picture(id)
     if picture.size is None or (picture.state != "done" and layer not in ("original", "thumbnail")):
         raise ProblemError(409, "not-done", f"the picture is {picture.state}")
-    data = await asyncio.to_thread(_read, picture, f"{layer}.png")
-    return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=3600, immutable"})
+    with service.gone_unless_open(picture):
+        return FileAnswer(picture.layer(layer), "image/png", {"Cache-Control": "private, max-age=3600, immutable"})
 
 
 @api.get("/pictures/{id}/figures", responses=_may_answer(404, 409, 429, 503))
@@ -195,8 +205,8 @@ async def figures(
 ) -> FiguresBody:
     """What the result with that much texture says of itself."""
     picture = service.finished(id)
-    with service.saving.place():
-        found = await service.attend(service.saving, request, lambda _: pictures.figures(picture, texture))
+    with service.saving.place(), service.gone_unless_open(picture):
+        found = await service.attend(service.saving, request, work.figures, picture.folder, picture.options, texture)
     return FiguresBody(**vars(found))
 
 
@@ -205,71 +215,53 @@ async def result(request: Request, id: str, service: Serviced, choices: Annotate
     """The restored picture as a file, byte for byte what `redecode` writes."""
     picture = service.finished(id)
     options = service.settings.options(**choices.model_dump())
-    with service.saving.place():
-        data, written = await service.attend(service.saving, request, lambda _: pictures.result(picture, options))
-    return Response(data, media_type=media_type(written))
+    with service.gone_unless_open(picture):
+        return FileAnswer(await service.result(request, picture, options), media_type(picture.written_format(options)))
 
 
 @api.post(
     "/archives",
     response_class=Response,
-    responses={200: {"content": {"application/zip": _BINARY}, "description": "The archive."}, **_may_answer(404, 409, 429, 503)},
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": ARCHIVE_SCHEMA}}}},
+    responses={200: {"content": {"application/zip": _BINARY}, "description": "The archive."}, **_may_answer(*_WORKING, 404, 409, 415)},
 )
-async def archive(request: Request, service: Serviced, wanted: ArchiveBody) -> Response:
+async def archive(request: Request, service: Serviced) -> Response:
     """Several results in one ZIP file."""
-    chosen = [(service.finished(w.id), w) for w in wanted.pictures]
-
-    file = service.pictures.scratch()
-
-    def pack(job: Job) -> int:
-        return _pack(file, job, chosen, service.settings.options(format=wanted.format, quality=wanted.quality), service.pictures.capacity)
-
     try:
-        with service.saving.place():
-            size = await service.attend(service.saving, request, pack)
-    except BaseException:
-        file.close()
-        raise
-    return StreamingResponse(_chunks(file), media_type="application/zip", headers={"Content-Length": str(size)})
-
-
-def _pack(file: IO[bytes], job: Job, chosen: list[tuple[Open, Wanted]], options: Options, capacity: int) -> int:
-    """Write an archive, and return its size."""
+        wanted = ArchiveBody.model_validate_json(await json_body(request, _MOST_JSON))
+    except ValidationError as error:
+        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]) from None
+    chosen = [(service.finished(one.id), one) for one in wanted.pictures]
+    options = service.settings.options(format=wanted.format, quality=wanted.quality)
     taken: set[str] = set()
-    # Pictures are packed already.
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
-        for picture, wanted in chosen:
-            job.check()
-            data, written = pictures.result(picture, replace(options, texture=wanted.texture))
-            name = _entry_name(wanted.name, suffix_of(written), taken)
-            packed.writestr(zipfile.ZipInfo(name), data)
-            if file.tell() > capacity:
-                raise NO_ROOM
-    return file.tell()
-
-
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    with file:
-        file.seek(0)
-        while chunk := file.read(_CHUNK):
-            yield chunk
+    entries = []
+    for picture, one in chosen:
+        own = replace(options, texture=one.texture)
+        name = _entry_name(one.name, suffix_of(picture.written_format(own)), taken)
+        entries.append(work.Entry(name, picture.folder, picture.options, own, picture.result(own)))
+    with service.saving.place(), service.gone_unless_open(*(picture for picture, _ in chosen)), ExitStack() as cleaning:
+        target = cleaning.enter_context(service.pictures.hold())
+        await service.attend(service.saving, request, work.archive, entries, target.path, service.pictures.room)
+        for picture, _ in chosen:
+            picture.measure()
+        service.keep(target)
+        answer = FileAnswer(target.path, "application/zip", held=target)
+        cleaning.pop_all()
+    return answer
 
 
 def _entry_name(original: str, suffix: str, taken: set[str]) -> str:
-    """A name within an archive that is no path, on no system, and not taken yet."""
+    """A name within an archive that is no path, on no system, not too long for any, and not taken yet."""
     plain = PurePosixPath(PureWindowsPath(original).name).stem
     stem = "".join(c for c in plain if c.isprintable() and c not in '<>:"|?*').strip(" .") or "picture"
-    name = f"{stem}.redecoded{suffix}"
-    count = 1
-    while name.casefold() in taken:
-        count += 1
-        name = f"{stem} ({count}).redecoded{suffix}"
+    for count in itertools.count(1):
+        ending = f"{'' if count == 1 else f' ({count})'}.redecoded{suffix}"
+        # Cut where no character is cut in two.
+        name = stem.encode()[: _MOST_NAME - len(ending)].decode(errors="ignore").rstrip(" .") + ending
+        if name.casefold() not in taken:
+            break
     taken.add(name.casefold())
     return name
-
-
-def _read(picture: Open, name: str) -> bytes:
-    return (picture.folder / name).read_bytes()
 
 
 def _described(picture: Open) -> PictureBody:
@@ -281,6 +273,7 @@ def _described(picture: Open) -> PictureBody:
         force_quality=picture.options.force_quality,
         as_is=picture.options.as_is,
         state=picture.state,  # type: ignore[arg-type]
+        stage=picture.stage,  # type: ignore[arg-type]
         tiles_done=picture.job.done,
         tiles_total=picture.job.total,
         facts=picture.facts,
@@ -293,15 +286,16 @@ def _described(picture: Open) -> PictureBody:
     )
 
 
-@public.get("/healthz")
-async def healthz() -> HealthBody:
-    """Whether the server is there."""
+@public.get("/healthz", responses=_may_answer(503))
+async def healthz(service: Serviced) -> HealthBody:
+    """Whether the server can do its work."""
+    await asyncio.to_thread(service.check)
     return HealthBody(status="ok", version=__version__)
 
 
 @public.get(
     "/metrics",
-    dependencies=[Depends(_authorised)],
+    dependencies=[_DESCRIBED],
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Metrics."}, **_may_answer(401, 403, 421)},
 )
@@ -340,7 +334,7 @@ def _static(name: str) -> Response:
     return Response(content, headers={"Content-Type": f"{kind}; charset=utf-8", "Cache-Control": "no-cache"})
 
 
-_TOLD = (ProblemError, BusyError, CancelledError, OverdueError, RedecodeError, OSError, MemoryError)
+_TOLD = (ProblemError, BusyError, CancelledError, DiedError, OverdueError, RedecodeError, OSError, MemoryError)
 
 
 async def _tell_problem(_: Request, error: Exception) -> Response:
@@ -368,13 +362,14 @@ async def _tell_nobody(_: Request, error: Exception) -> Response:
     return Response(status_code=400)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     """The application.
 
     Args:
         settings: what the operator chose.
+        engine: does the work; None is processes of its own.
     """
-    service = Service(settings)
+    service = Service(settings, engine)
     app = FastAPI(
         title="redecode",
         version=__version__,
@@ -393,7 +388,7 @@ def create_app(settings: Settings) -> FastAPI:
         },
     )
     app.state.service = service
-    app.add_middleware(Guard, hosts=settings.hosts, answered=service.metrics.answered)
+    app.add_middleware(Guard, hosts=settings.hosts, token=settings.token, answered=service.metrics.answered)
     app.include_router(api)
     app.include_router(public)
     return app

@@ -6,15 +6,21 @@ import asyncio
 import hmac
 import ipaddress
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 from urllib.parse import urlsplit
 
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .pictures import Held
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,6 +38,15 @@ _SECURITY_HEADERS = {
 }
 # A body that trickles in holds a place: from its first byte to its last it may take this long.
 _UPLOAD_SECONDS = 120
+# What a form may take beside its file, in bytes, and a chunk of an answer.
+_MOST_FORM = 64 << 10
+_CHUNK = 64 << 10
+# What is answered without a token: the page, which asks for one, and the health check.
+_OPEN_PATHS = ("/", "/healthz")
+_OPEN_FOLDER = "/page/"
+# A wrong token is answered so late, in seconds, and no more of these answers wait at a time: the others are refused unread.
+_PENALTY_SECONDS = 1.0
+_MOST_PENALTIES = 64
 
 
 class ProblemError(Exception):
@@ -62,18 +77,25 @@ class ProblemError(Exception):
 
 
 class Guard:
-    """ASGI middleware: refuses foreign hosts and pages, puts the security headers on every answer, and hides what is unexpected."""
+    """ASGI middleware: who may ask, before anything else of a request is looked at.
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], answered: Callable[[Scope, int], None]) -> None:
+    It refuses foreign hosts, pages and wrong tokens, puts the security headers on every answer, answers HEAD as GET without the body, and
+    hides what is unexpected.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str | None, answered: Callable[[Scope, int], None]) -> None:
         """
         Args:
             app: what to guard.
             hosts: names, in small letters, under which the server may be called beside localhost and plain addresses.
+            token: what clients must show; None where there is none.
             answered: told of every answer and its status.
         """
         self._app = app
         self._hosts = hosts
+        self._token = token
         self._answered = answered
+        self._penalties = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -81,6 +103,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         status = 0
+        head = scope["method"] == "HEAD"
+        if head:
+            scope = {**scope, "method": "GET"}
 
         async def guarded(message: Message) -> None:
             nonlocal status
@@ -90,10 +115,12 @@ class Guard:
                 for name, value in _SECURITY_HEADERS.items():
                     headers[name] = value
                 headers.setdefault("Cache-Control", "no-store")
+            elif head:
+                message["body"] = b""
             await send(message)
 
         try:
-            refusal = self._refusal(scope)
+            refusal = self._refusal(scope) or await self._unauthorised(scope)
             await (refusal.response() if refusal else self._app)(scope, receive, guarded)
         except Exception:
             _LOG.exception("unexpected failure")
@@ -109,9 +136,29 @@ class Guard:
             # A foreign name that leads here is how a web page would get past the browser's same-origin rule (DNS rebinding).
             return ProblemError(421, "host", "this server does not answer to that host name; see --allow-host")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _site(origin) != host.lower():
             return ProblemError(403, "origin", "requests from pages of other sites are not answered")
         return None
+
+    async def _unauthorised(self, scope: Scope) -> ProblemError | None:
+        """A refusal where the token is missing or wrong."""
+        path = scope["path"]
+        if self._token is None or path in _OPEN_PATHS or path.startswith(_OPEN_FOLDER):
+            return None
+        scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token.encode()):
+            return None
+        if given:
+            client = (scope.get("client") or ("unknown", 0))[0]
+            if self._penalties >= _MOST_PENALTIES:
+                return ProblemError(429, "busy", "too many wrong tokens at a time", {"Retry-After": "1"})
+            _LOG.warning("wrong token from %s", client)
+            self._penalties += 1
+            try:
+                await asyncio.sleep(_PENALTY_SECONDS)
+            finally:
+                self._penalties -= 1
+        return ProblemError(401, "token", "this server asks for a token: Authorization: Bearer …", {"WWW-Authenticate": "Bearer"})
 
     def _is_ours(self, host: str) -> bool:
         try:
@@ -124,42 +171,145 @@ class Guard:
         return True
 
 
-def authorise(request: Request, token: str | None) -> None:
-    """Check the bearer token, if there is one to check.
-
-    Raises:
-        ProblemError: it is missing or wrong.
-    """
-    if token is None:
-        return
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
-        raise ProblemError(401, "token", "this server asks for a token: Authorization: Bearer …", {"WWW-Authenticate": "Bearer"})
+def _site(origin: str) -> str | None:
+    """Host and port of a web page's origin; None where there is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
-async def body(request: Request, limit: int) -> bytes:
-    """The request's body, read no further than the limit.
+def _too_large(limit: int) -> ProblemError:
+    return ProblemError(413, "body-too-large", f"the request is larger than the {limit / 2**20:g} MiB that this server takes")
+
+
+async def _receive(request: Request, limit: int, take: Callable[[bytes], object]) -> None:
+    """Take in the request's body, read no further than the limit, in bytes.
 
     Raises:
         ProblemError: it is larger, or takes too long.
     """
-    too_large = ProblemError(413, "body-too-large", f"the file is larger than the {limit / 2**20:g} MiB that this server takes")
     announced = request.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced) > limit:
-        raise too_large
+        raise _too_large(limit)
 
-    async def read() -> bytes:
-        received = bytearray()
+    async def read() -> None:
+        received = 0
         async for chunk in request.stream():
-            received += chunk
-            if len(received) > limit:
-                raise too_large
-        return bytes(received)
+            received += len(chunk)
+            if received > limit:
+                raise _too_large(limit)
+            take(chunk)
 
     try:
-        return await asyncio.wait_for(read(), _UPLOAD_SECONDS)
+        await asyncio.wait_for(read(), _UPLOAD_SECONDS)
     except asyncio.TimeoutError:
-        raise ProblemError(408, "slow", "the file took too long to arrive") from None
+        raise ProblemError(408, "slow", "the request took too long to arrive") from None
+
+
+async def upload(request: Request, target: Path, limit: int) -> None:
+    """Write the file in the request's body: the body itself, or the first file of a form.
+
+    Raises:
+        ProblemError: it is larger than the limit, in bytes, takes too long, or a form has no file.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    with target.open("xb") as file:
+        if kind != b"multipart/form-data":
+            await _receive(request, limit, file.write)
+            return
+        form = _Form(file)
+        try:
+            parser = MultipartParser(options.get(b"boundary", b""), form.callbacks)
+            await _receive(request, limit + _MOST_FORM, parser.write)
+            parser.finalize()
+        except FormParserError as error:
+            raise ProblemError(400, "form", f"the form makes no sense: {error}") from None
+        if not form.found:
+            raise ProblemError(422, "invalid", "the form has no file")
+        if file.tell() > limit:
+            raise _too_large(limit)
+
+
+class _Form:
+    """Takes the first file out of a form."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.found = self._inside = False
+        self._file = file
+        self._name, self._value = b"", b""
+        self.callbacks: Any = {
+            "on_part_begin": self._leave,
+            "on_header_field": self._field,
+            "on_header_value": self._content,
+            "on_header_end": self._header,
+            "on_part_data": self._data,
+            "on_part_end": self._leave,
+        }
+
+    def _leave(self) -> None:
+        self._inside = False
+
+    def _field(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _content(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header(self) -> None:
+        if self._name.lower() == b"content-disposition" and not self.found:
+            self.found = self._inside = b"filename" in parse_options_header(self._value)[1]
+        self._name, self._value = b"", b""
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._inside:
+            self._file.write(data[start:end])
+
+
+class FileAnswer(Response):
+    """The content of a file, read as fast as the client takes it in, and no faster."""
+
+    def __init__(self, path: Path, media_type: str, headers: dict[str, str] | None = None, held: Held | None = None) -> None:
+        """
+        Args:
+            path: of the file; it is opened here.
+            media_type: of HTTP's Content-Type.
+            headers: to send along.
+            held: closed in the end, whatever happens.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        self._file = path.open("rb")
+        self._held = held
+        length = {"Content-Length": str(os.fstat(self._file.fileno()).st_size)}
+        super().__init__(None, 200, {**length, **(headers or {})}, media_type)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        try:
+            with self._file:
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                while chunk := self._file.read(_CHUNK):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+        finally:
+            if self._held is not None:
+                self._held.close()
+
+
+async def json_body(request: Request, limit: int) -> bytes:
+    """The body of a request that says that it is JSON, at most `limit` bytes.
+
+    Raises:
+        ProblemError: it is something else, larger, or takes too long.
+    """
+    kind, _ = parse_options_header(request.headers.get("content-type", ""))
+    if kind != b"application/json":
+        raise ProblemError(415, "media-type", "this address takes JSON: Content-Type: application/json")
+    received = bytearray()
+    await _receive(request, limit, received.extend)
+    return bytes(received)
 
 
 async def until_gone(request: Request) -> None:

@@ -1,55 +1,40 @@
-"""The pictures that people have open: restored once, kept in a private folder for a while, turned into files when asked."""
+"""The pictures that people have open, and every other file that the server keeps for a while, in a private folder of limited size."""
 
 from __future__ import annotations
 
-import pickle
+import os
 import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from ..codec.encode import Encoding, encode, upright
 from ..codec.formats import FormatName
-from ..codec.jpeg import JpegImage
-from ..codec.metadata import Metadata
-from ..codec.picture import Picture, read
-from ..codec.recompression import first_generation
-from ..decoder import Decoder
-from ..facts import describe
 from ..options import Options
-from ..restoration.render import to_pixels
-from ..result import Decoded
 from .jobs import Job
+from .work import Figures
 
-Pixels = NDArray[np.uint8]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 LAYERS = ("original", "base", "texture", "mask", "thumbnail")
-_THUMBNAIL = (320, 240)
 # Of randomness in an id, which is all that its owner needs to know.
 _ID_BYTES = 18
-
-
-@dataclass
-class Figures:
-    """What a result says of itself.
-
-    Attributes:
-        texture: the amount it is of.
-        consistency: see :attr:`redecode.Decoded.consistency`.
-        projection_psnr: see :attr:`redecode.Decoded.projection_psnr`.
-    """
-
-    texture: float
-    consistency: float | None
-    projection_psnr: float | None
+# Pictures open at a time, refused ones included; beyond them, the ones go that were not asked for the longest.
+_MOST_OPEN = 2000
+# Results kept of a picture, so that to look at a size, to save and to save again is to encode once.
+_MOST_RESULTS = 3
+_PREFIX = "redecode-server-"
+_LOCK_NAME = "lock"
 
 
 @dataclass
@@ -62,9 +47,11 @@ class Open:
         options: how it is restored.
         job: the restoring.
         state: "waiting", "working", "done" or "failed".
+        stage: of the work: "reading", "restoring" or "finishing".
         facts: about the file, once it has been read.
         size: width and height of the layers, which stand upright, once the original is there.
         grid: where the first column and row of whole 8×8 blocks begin in them.
+        source_format: that the file came in; None for one that is not written.
         figures: of the result with all texture.
         changed: False where there was nothing to restore.
         problem: why it failed.
@@ -77,9 +64,11 @@ class Open:
     options: Options
     job: Job = field(default_factory=Job)
     state: str = "waiting"
+    stage: str = "reading"
     facts: dict[str, Any] | None = None
     size: tuple[int, int] | None = None
     grid: tuple[int, int] = (0, 0)
+    source_format: FormatName | None = None
     figures: Figures | None = None
     changed: bool = True
     problem: dict[str, Any] | None = None
@@ -91,9 +80,68 @@ class Open:
         """Whether nothing more will happen to it."""
         return self.state in ("done", "failed")
 
+    def hear(self, name: str, value: Any) -> None:
+        """Take note of what the work tells (see :func:`redecode.server.work.open_picture`)."""
+        if name == "tiles":
+            self.job.step(*value)
+        else:
+            setattr(self, name, value)
+
+    def layer(self, name: str) -> Path:
+        """The file of a layer, one of LAYERS; of a picture that was not changed, the original is all there is."""
+        return self.folder / f"{name if self.changed or name in ('original', 'thumbnail') else 'original'}.png"
+
+    def written_format(self, options: Options) -> FormatName:
+        """The format of the result of these options."""
+        return options.written_format(self.source_format)
+
+    def result(self, options: Options) -> Path:
+        """Where the result of these options is kept."""
+        digest = sha256(repr(options).encode()).hexdigest()[:32]
+        return self.folder / "results" / digest
+
+    def measure(self) -> None:
+        """Count what is stored; of its results, keep the newest."""
+        with suppress(FileNotFoundError):
+            results = sorted(self.folder.glob("results/*"), key=lambda path: path.stat().st_mtime)
+            for old in results[:-_MOST_RESULTS]:
+                old.unlink(missing_ok=True)
+            self.stored = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+
+class Held:
+    """A file on its way in or out, which counts as stored until it is closed."""
+
+    def __init__(self, path: Path, held: set[Held]) -> None:
+        """
+        Args:
+            path: of the file, which need not exist yet.
+            held: all there are.
+        """
+        self.path = path
+        self.size = 0
+        self._held = held
+        held.add(self)
+
+    def measure(self) -> None:
+        """Count what is stored."""
+        with suppress(FileNotFoundError):
+            self.size = self.path.stat().st_size
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._held.discard(self)
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
 
 class Pictures:
-    """All open pictures. They are counted by the event loop's thread alone."""
+    """All open pictures, and what else is stored. They are counted by the event loop's thread alone."""
 
     def __init__(self, capacity: int, seconds: float) -> None:
         """
@@ -104,7 +152,12 @@ class Pictures:
         self.capacity = capacity
         self._seconds = seconds
         self._open: dict[str, Open] = {}
-        self._folder = Path(tempfile.mkdtemp(prefix="redecode-pictures-"))
+        self._held: set[Held] = set()
+        # Thousands of folders take a while to remove, and the event loop has others to serve.
+        self._broom = ThreadPoolExecutor(1)
+        remove_leftovers()
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock = _locked(self.folder)
 
     def __iter__(self) -> Iterator[Open]:
         return iter(self._open.values())
@@ -114,20 +167,32 @@ class Pictures:
 
     @property
     def stored(self) -> int:
-        """Bytes on disk, of the pictures that are settled."""
-        return sum(picture.stored for picture in self)
+        """Bytes on disk, of the pictures that are settled and of the files on their way."""
+        return sum(picture.stored for picture in self) + sum(held.size for held in self._held)
 
-    def add(self, options: Options) -> Open:
-        """A new picture, with a folder."""
+    @property
+    def room(self) -> int:
+        """Bytes that there is room for."""
+        return max(0, self.capacity - self.stored)
+
+    def add(self, options: Options, source: Held) -> Open:
+        """A new picture, with a folder of its own and the file that it is made from.
+
+        Raises:
+            OSError: the folder for all pictures is not there any more.
+        """
         name = secrets.token_urlsafe(_ID_BYTES)
-        picture = Open(name, self._folder / name, options)
+        picture = Open(name, self.folder / name, options)
         picture.folder.mkdir()
+        source.path.replace(picture.folder / "source")
+        for old in self._idle()[: max(0, len(self) + 1 - _MOST_OPEN)]:
+            self.forget(old)
         self._open[name] = picture
         return picture
 
-    def scratch(self) -> IO[bytes]:
-        """A file without a name, gone when it is closed."""
-        return tempfile.TemporaryFile(dir=self._folder)
+    def hold(self) -> Held:
+        """A file that does not exist yet."""
+        return Held(self.folder / f"held-{secrets.token_hex(8)}", self._held)
 
     def get(self, name: str) -> Open | None:
         """The picture of that id, if it is still there."""
@@ -137,138 +202,74 @@ class Pictures:
         return picture
 
     def forget(self, picture: Open) -> None:
-        """Cancel and drop it; what its thread still writes goes with its folder when that ends (see :meth:`settle`)."""
+        """Cancel and drop it; what is at work on it ends, and its folder goes then (see :meth:`settle`)."""
         picture.job.cancel()
         self._open.pop(picture.id, None)
         if picture.settled:
-            shutil.rmtree(picture.folder, ignore_errors=True)
+            self._remove(picture.folder)
 
     def settle(self, picture: Open) -> bool:
         """Count what a picture's job, which has ended, has stored, and make room for it; returns whether there is enough."""
         if picture.id not in self._open or picture.state == "failed":
-            shutil.rmtree(picture.folder, ignore_errors=True)
+            picture.stored = 0
+            self._remove(picture.folder)
             return True
-        picture.stored = sum(path.stat().st_size for path in picture.folder.iterdir())
-        for old in sorted((p for p in self if p.settled and p is not picture), key=lambda p: p.used):
-            if self.stored <= self.capacity:
+        picture.measure()
+        return self.make_room(picture)
+
+    def make_room(self, spared: Open | None = None) -> bool:
+        """Drop the pictures that were not asked for the longest, all but one, until the rest has room; returns whether it has."""
+        too_much = self.stored - self.capacity
+        for old in self._idle():
+            if too_much <= 0:
                 break
-            self.forget(old)
-        return self.stored <= self.capacity
+            if old is not spared:
+                too_much -= old.stored
+                self.forget(old)
+        return too_much <= 0
 
     def expire(self) -> None:
         """Drop what has not been asked for in a long time."""
         oldest = time.monotonic() - self._seconds
-        for picture in [p for p in self if p.settled and p.used < oldest]:
-            self.forget(picture)
+        for picture in self._idle():
+            if picture.used < oldest:
+                self.forget(picture)
 
     def close(self) -> None:
         """Drop everything; no job may be at work any more."""
         self._open.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._broom.shutdown()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    def _idle(self) -> list[Open]:
+        """Those that are settled, from the one that was not asked for the longest."""
+        return sorted((picture for picture in self if picture.settled), key=lambda picture: picture.used)
+
+    def _remove(self, folder: Path) -> None:
+        self._broom.submit(shutil.rmtree, folder, ignore_errors=True)
 
 
-def restore(picture: Open, decoder: Decoder, data: bytes, job: Job) -> None:
-    """Restore a file into an open picture's folder, for all amounts of texture.
-
-    Raises:
-        RedecodeError: the file cannot be restored.
-    """
-    options = picture.options
-    picture.state = "working"
-    (picture.folder / "source").write_bytes(data)
-    source = read(data, options.pixel_limit, options.force_quality, as_is=True)
-    earlier = first_generation(source) if isinstance(source, JpegImage) else None
-    picture.facts = describe(source, earlier)
-    if earlier is not None and not options.as_is:
-        source = earlier.image
-    job.check()
-    original = _upright(to_pixels(source.planes(), source, project=False), source)
-    _write_layer(picture, "original", original, source)
-    _write_thumbnail(picture)
-    picture.grid, picture.size = _grid(source), (original.shape[1], original.shape[0])
-    job.check()
-    decoded = decoder.decode(source, 1.0, progress=job.step, layers=True, threshold=options.threshold)
-    with (picture.folder / "decoded").open("wb") as file:
-        pickle.dump(decoded, file)
-    for name, layer in (("base", decoded.base_layer), ("texture", decoded.texture_layer)):
-        job.check()
-        pixels = decoded.image if layer is None or not decoded.changed else layer
-        _write_layer(picture, name, _upright(pixels, source), source)
-    _write_mask(picture, _upright(decoded.mask.astype(np.uint8), source))
-    picture.figures = _figures(decoded)
-    picture.changed = decoded.changed
+def _locked(folder: Path) -> IO[bytes] | None:
+    """Lock a folder for as long as this process lives; None where there are no such locks."""
+    if fcntl is None:
+        return None
+    # Under another name until it is locked: who finds an unlocked one removes the folder.
+    new = folder / "new"
+    file = new.open("wb")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    new.replace(folder / _LOCK_NAME)
+    return file
 
 
-def result(picture: Open, options: Options) -> tuple[bytes, FormatName]:
-    """The file, and its format, that the options ask for: the very bytes that `restoring.restore` makes of the same data.
-
-    Raises:
-        FileNotFoundError: the picture has been dropped meanwhile.
-        RedecodeError: the format cannot hold such a picture.
-    """
-    decoded = _with(picture, options.texture, options.projection)
-    return decoded.encode(options), options.written_format(decoded.picture.source_format)
-
-
-def figures(picture: Open, texture: float) -> Figures:
-    """What the result with that much texture says of itself.
-
-    Raises:
-        FileNotFoundError: the picture has been dropped meanwhile.
-    """
-    return _figures(_with(picture, texture, projection=True))
-
-
-def _with(picture: Open, amount: float, projection: bool) -> Decoded:
-    """The decoded picture with another amount of texture."""
-    # Written by this very process, into a folder that nobody else may open.
-    with (picture.folder / "decoded").open("rb") as file:
-        decoded: Decoded = pickle.load(file)
-    return decoded.with_texture(amount, projection)
-
-
-def _figures(decoded: Decoded) -> Figures:
-    return Figures(decoded.amount, decoded.consistency, decoded.projection_psnr)
-
-
-def _upright(pixels: Pixels, source: Picture) -> Pixels:
-    turned, _ = upright(pixels, source.metadata)
-    return np.asarray(turned, np.uint8)
-
-
-def _write_layer(picture: Open, name: str, pixels: Pixels, source: Picture) -> None:
-    profile = source.metadata.icc_profile
-    path = picture.folder / f"{name}.png"
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        path.write_bytes(encode(pixels, Metadata(icc_profile=profile), Encoding("png")))  # Which turns inks into light.
+def remove_leftovers() -> None:
+    """Remove the folders of servers that were killed: those of this user that nobody has locked any more."""
+    if fcntl is None:
         return
-    image = Image.fromarray(pixels)
-    if source.alpha is not None:
-        image.putalpha(Image.fromarray(_upright(source.alpha, source)))
-    # Somebody is waiting, and the way is short: time matters more than size.
-    image.save(path, icc_profile=profile, compress_level=1)
-
-
-def _write_thumbnail(picture: Open) -> None:
-    with Image.open(picture.folder / "original.png") as image:
-        image.thumbnail(_THUMBNAIL)
-        image.save(picture.folder / "thumbnail.png", icc_profile=image.info.get("icc_profile"))
-
-
-def _write_mask(picture: Open, mask: Pixels) -> None:
-    """White where texture may enter, and clear elsewhere, so that a page can cut with it."""
-    image = Image.fromarray(mask, "P")
-    image.putpalette(bytes((0, 0, 0, 255, 255, 255)))
-    image.save(picture.folder / "mask.png", transparency=b"\0\xff", bits=1)
-
-
-def _grid(source: Picture) -> tuple[int, int]:
-    """Where the block grid begins in the upright picture, (x, y)."""
-    top, left = (-missing % 8 for missing in source.origin)
-    # How pictures are turned is seen on a small one.
-    probe = _upright(np.array([[0, 1], [2, 3]], np.uint8), source)
-    ((row, column),) = np.argwhere(probe == 0)
-    across, down = (left, source.width), (top, source.height)
-    if probe[row, 1 - column] == 2:
-        across, down = down, across
-    return (across[1] - across[0]) % 8 if column else across[0], (down[1] - down[0]) % 8 if row else down[0]
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+            continue
+        with suppress(OSError), (folder / _LOCK_NAME).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)

@@ -68,6 +68,7 @@ class PictureBody(BaseModel):
     force_quality: int | None = Field(description="As it was asked for.")
     as_is: bool = Field(description="As it was asked for.")
     state: Literal["waiting", "working", "done", "failed"]
+    stage: Literal["reading", "restoring", "finishing"] = Field(description="Of the work.")
     tiles_done: int
     tiles_total: int = Field(description="0 while it is not known.")
     facts: dict[str, Any] | None = Field(description="As /v1/info tells them.")
@@ -131,3 +132,16 @@ class ArchiveBody(BaseModel):
     pictures: list[Wanted] = Field(min_length=1, max_length=MOST_AT_ONCE)
     format: FormatName = "png"
     quality: int | None = Field(None, ge=1, le=100)
+
+
+def _whole(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a model with the models of its lists in their places."""
+    schema = model.model_json_schema()
+    inner = schema.pop("$defs")
+    for field in schema["properties"].values():
+        if "$ref" in field.get("items", {}):
+            field["items"] = inner[field["items"]["$ref"].rpartition("/")[2]]
+    return schema
+
+
+ARCHIVE_SCHEMA = _whole(ArchiveBody)

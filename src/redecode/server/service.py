@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.types import Scope
 
 from .. import weights
-from ..decoder import Decoder
 from ..errors import DependencyError, RedecodeError, TooLargeError, UsageError
 from ..options import CHOICES, Options
-from ..weights import Preset
-from . import pictures
-from .http import ProblemError, unless_gone
+from . import work
+from .engine import DiedError, Engine, Processes, Task
+from .http import ProblemError, unless_gone, upload
 from .jobs import BusyError, CancelledError, Job, Lane, OverdueError
-from .pictures import Open, Pictures
+from .pictures import Held, Open, Pictures
+from .work import Figures
 
+Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 # How often pictures that nobody asked for any more are looked for, in seconds.
@@ -45,7 +49,7 @@ class Settings:
         token: that clients must show; None where there is none.
         hosts: names under which the server may be called beside localhost and plain addresses.
         workers: pictures restored at a time.
-        threads: that the networks share.
+        threads: of the networks, for each picture.
         queue: pictures that may wait.
         max_body: bytes of a file.
         engine: the options that are the operator's, not the client's: those of the scope "engine".
@@ -107,7 +111,12 @@ class Metrics:
 class Service:
     """What the routes share."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, engine: Engine | None = None) -> None:
+        """
+        Args:
+            settings: what the operator chose.
+            engine: does the work; None is processes of its own.
+        """
         self.settings = settings
         # Whoever wants to save a picture does not wait behind the pictures that are still to be restored.
         self.metrics = Metrics()
@@ -115,21 +124,11 @@ class Service:
         self.saving = Lane(settings.workers, settings.queue, settings.job_seconds, self.metrics.saving_seconds.observe)
         self.pictures = Pictures(settings.storage, settings.keep_seconds)
         self.metrics.watch({"restoring": self.restoring, "saving": self.saving}, self.pictures)
-        self.decoders: dict[Preset, Decoder] = {
-            name: Decoder(name, settings.threads, settings.engine.device, settings.engine.precision) for name in weights.PRESETS
-        }
+        self.engine = engine or Processes(settings.threads, self.pictures.folder)
         self._tasks: set[asyncio.Task[None]] = set()
         self._jobs: set[Job] = set()
-
-    def decoder(self, preset: Preset) -> Decoder:
-        """The decoder of a preset, which all threads share.
-
-        Raises:
-            ProblemError: there is none of that name.
-        """
-        if preset not in self.decoders:
-            raise ProblemError(422, "invalid", f"preset must be one of {', '.join(self.decoders)}")
-        return self.decoders[preset]
+        # Of results that are being made: who asks for the same one waits for it.
+        self._making: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
     def picture(self, name: str) -> Open:
         """An open picture.
@@ -139,7 +138,7 @@ class Service:
         """
         picture = self.pictures.get(name)
         if picture is None:
-            raise ProblemError(404, "gone", "there is no such picture (any more); send the file again")
+            raise GONE
         return picture
 
     def finished(self, name: str) -> Open:
@@ -153,24 +152,75 @@ class Service:
             raise ProblemError(409, "not-done", f"the picture is {picture.state}")
         return picture
 
-    async def attend(self, lane: Lane, request: Request, work: Callable[[Job], Result]) -> Result:
-        """Do work for a client, until it hangs up; a place is held by the caller."""
+    async def receive(self, request: Request, target: Held) -> None:
+        """Write the file in a request.
+
+        Raises:
+            ProblemError: it is too large, takes too long, or there is no room for it.
+        """
+        await upload(request, target.path, self.settings.max_body)
+        self.keep(target)
+
+    def keep(self, held: Held) -> None:
+        """Count a file that is whole.
+
+        Raises:
+            ProblemError: there is no room for it.
+        """
+        held.measure()
+        if not self.pictures.make_room():
+            raise NO_ROOM
+
+    async def attend(self, lane: Lane, request: Request, task: Task[Given, Result], *args: Given.args, **named: Given.kwargs) -> Result:
+        """Have a task done for a client, until it hangs up; a place is held by the caller."""
         job = Job()
         self._jobs.add(job)
         try:
-            done: Result = await unless_gone(request, lane.run(job, work), job.cancel)
+            at_work = lane.run(job, lambda job: self.engine.run(job, _progress(job), task, *args, **named))
+            done: Result = await unless_gone(request, at_work, job.cancel)
         finally:
             self._jobs.discard(job)
         return done
 
-    def start(self, picture: Open, data: bytes, place: ExitStack) -> None:
-        """Begin to restore a picture, and give its place back in the end."""
-        decoder = self.decoder(picture.options.preset)
+    async def result(self, request: Request, picture: Open, options: Options) -> Path:
+        """The file of a result, made unless it is there."""
+        target = picture.result(options)
+        lock = self._making.setdefault(target, asyncio.Lock())
+        async with lock:
+            if not target.exists():
+                with self.saving.place(), self.gone_unless_open(picture):
+                    await self.attend(self.saving, request, work.result, picture.folder, picture.options, options, target)
+                picture.measure()
+                if not self.pictures.make_room(picture):
+                    target.unlink(missing_ok=True)
+                    picture.measure()
+                    raise NO_ROOM
+        return target
 
-        async def work() -> None:
+    @contextmanager
+    def gone_unless_open(self, *opened: Open) -> Iterator[None]:
+        """
+        Raises:
+            ProblemError: a file is missing because its picture has been dropped meanwhile.
+        """
+        try:
+            yield
+        except FileNotFoundError:
+            if any(self.pictures.get(picture.id) is None for picture in opened):
+                raise GONE from None
+            raise
+
+    def start(self, picture: Open, place: ExitStack) -> None:
+        """Begin to restore a picture, and give its place back in the end."""
+
+        def restore(job: Job) -> Figures | None:
+            picture.state = "working"
+            return self.engine.run(job, picture.hear, work.open_picture, picture.folder, picture.options)
+
+        async def attend() -> None:
             with place:
                 try:
-                    await self.restoring.run(picture.job, lambda job: pictures.restore(picture, decoder, data, job))
+                    picture.figures = await self.restoring.run(picture.job, restore)
                     picture.state = "done"
                     if not self.pictures.settle(picture):
                         raise NO_ROOM
@@ -179,7 +229,7 @@ class Service:
                     self._fail(picture, error)
 
         # The event loop itself holds tasks weakly only.
-        task = asyncio.get_running_loop().create_task(work())
+        task = asyncio.get_running_loop().create_task(attend())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -192,27 +242,54 @@ class Service:
         self.pictures.settle(picture)
         self.metrics.outcomes.labels(problem.code).inc()
 
+    def check(self) -> None:
+        """
+        Raises:
+            ProblemError: the server cannot do its work, and why.
+        """
+        if not os.access(self.pictures.folder, os.W_OK):
+            raise ProblemError(503, "broken", "the server's temporary folder is gone: it must be started anew")
+        chosen = self.settings.engine
+        for networks in weights.PRESETS.values():
+            for name in networks.values():
+                try:
+                    weights.load(name, chosen.precision or ("int8" if chosen.device == "cpu" else "float32"))
+                except DependencyError as error:
+                    raise ProblemError(503, "broken", str(error)) from None
+
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Look after the pictures while the server runs, and leave nothing behind."""
         sweeper = asyncio.create_task(self._sweep())
+        warming = asyncio.create_task(asyncio.to_thread(self.engine.warm))
         try:
             yield
         finally:
             sweeper.cancel()
             for job in [*self._jobs, *(picture.job for picture in self.pictures)]:
                 job.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*self._tasks, warming, return_exceptions=True)
             for lane in (self.restoring, self.saving):
                 await asyncio.to_thread(lane.close)
-            self.pictures.close()
+            await asyncio.to_thread(self.engine.close)
+            await asyncio.to_thread(self.pictures.close)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             self.pictures.expire()
+            await asyncio.to_thread(self.engine.rest)
 
 
+def _progress(job: Job) -> Callable[[str, Any], None]:
+    def heard(name: str, value: Any) -> None:
+        if name == "tiles":
+            job.step(*value)
+
+    return heard
+
+
+GONE = ProblemError(404, "gone", "there is no such picture (any more); send the file again")
 NO_ROOM = ProblemError(507, "storage", "the server has no room for this picture")
 
 
@@ -230,15 +307,20 @@ def problem_of(error: BaseException) -> ProblemError | None:
         case TooLargeError():
             return ProblemError(413, "too-many-pixels", str(error))
         case DependencyError():
-            return None
+            _LOG.error("%s", error)
+            return ProblemError(503, "broken", "the server's installation is not whole; its log says more")
         case UsageError():
             return ProblemError(422, "invalid", str(error))
         case RedecodeError():
             return ProblemError(422, type(error).__name__.removesuffix("Error").lower(), str(error))
-        case FileNotFoundError():
-            return ProblemError(404, "gone", "there is no such picture (any more); send the file again")
+        case DiedError():
+            _LOG.error("%s", error)
+            return ProblemError(503, "died", "the process at work on the picture died, perhaps for lack of memory")
         case OSError() if error.errno == errno.ENOSPC:
             return NO_ROOM
+        case OSError():
+            _LOG.error("%s", error)
+            return ProblemError(503, "broken", "the server cannot use its temporary folder; its log says more")
         case MemoryError():
             return ProblemError(507, "memory", "the picture needs more memory than there is")
     return None

@@ -91,7 +91,10 @@ def load(name: str, precision: Precision) -> Weights:
 
 
 def _checked(name: str, file: str, sha256: str) -> bytes:
-    data = (files(__name__) / file).read_bytes()
+    try:
+        data = (files(__name__) / file).read_bytes()
+    except FileNotFoundError:
+        raise DependencyError(f"the file {file} of network {name!r} is missing; reinstall redecode") from None
     if hashlib.sha256(data).hexdigest() != sha256:
         raise DependencyError(f"the file {file} of network {name!r} does not match its record; reinstall redecode")
     return data

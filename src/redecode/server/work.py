@@ -1,0 +1,277 @@
+"""What the server's worker processes do. Everything comes and goes by way of files, so that no picture is in the server's own memory."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+import zipfile
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .. import facts, recode
+from ..codec.encode import Encoding, encode, upright
+from ..codec.formats import FormatName
+from ..codec.jpeg import JpegImage
+from ..codec.metadata import Metadata
+from ..codec.picture import Picture, read
+from ..codec.raster import RasterImage
+from ..codec.recompression import first_generation
+from ..options import Options
+from ..restoration.render import to_pixels
+from ..result import Decoded
+from .engine import Context
+
+Pixels = NDArray[np.uint8]
+
+_THUMBNAIL = (320, 240)
+# Rows that are decoded at a time where the file's own picture is shown.
+_STRIP = 512
+# A ZIP file cannot be older.
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a result says of itself.
+
+    Attributes:
+        texture: the amount it is of.
+        consistency: see :attr:`redecode.Decoded.consistency`.
+        projection_psnr: see :attr:`redecode.Decoded.projection_psnr`.
+    """
+
+    texture: float
+    consistency: float | None
+    projection_psnr: float | None
+
+
+def decode(context: Context, source: Path, target: Path, options: Options) -> tuple[dict[str, Any], FormatName]:
+    """Restore a file into another one; returns the report, and the format of the result.
+
+    Raises:
+        RedecodeError: as :func:`redecode.recode.restore`.
+    """
+    restored = recode.restore(context.decoder(options), source.read_bytes(), options, _steps(context))
+    target.write_bytes(restored.data)
+    return restored.report(), restored.format
+
+
+def info(_: Context, source: Path, max_pixels: int) -> dict[str, Any]:
+    """What a file is.
+
+    Raises:
+        RedecodeError: as :func:`redecode.facts.inspect`.
+    """
+    return facts.inspect(source.read_bytes(), max_pixels)
+
+
+def open_picture(context: Context, folder: Path, options: Options) -> Figures | None:
+    """Restore the file `source` of a folder into layers beside it, for all amounts of texture.
+
+    What becomes known of the picture is told on the way: its facts, size and grid, the stage of the work, and whether there is anything to
+    restore.
+
+    Returns:
+        Figures of the result with all texture; None where there was nothing to restore.
+
+    Raises:
+        RedecodeError: the file cannot be restored.
+    """
+    context.tell("stage", "reading")
+    source, earlier = _read(folder, options, as_is=True), None
+    if isinstance(source, JpegImage):
+        earlier = first_generation(source)
+    context.tell("facts", facts.describe(source, earlier))
+    if earlier is not None and not options.as_is:
+        source = earlier.image
+    original = _upright(_plain(source), source)
+    _write_layer(folder / "original.png", original, source)
+    _write_thumbnail(folder)
+    context.tell("grid", _grid(source))
+    context.tell("size", (original.shape[1], original.shape[0]))
+    context.tell("source_format", source.source_format)
+    context.tell("changed", source.compressed)
+    if not source.compressed:
+        return None
+    del original
+    context.tell("stage", "restoring")
+    decoded = context.decoder(options).decode(source, 1.0, progress=_steps(context), layers=folder, threshold=options.threshold)
+    context.tell("stage", "finishing")
+    for name, layer in (("base", decoded.base_planes), ("texture", decoded.texture_planes)):
+        assert layer is not None
+        _write_layer(folder / f"{name}.png", _upright(to_pixels(layer, source, project=True), source), source)
+    _write_mask(folder, _upright(decoded.mask.astype(np.uint8), source))
+    np.save(folder / "mask.npy", decoded.mask)
+    np.save(folder / "image.npy", decoded.image)
+    found = _figures(decoded)
+    (folder / "figures.json").write_text(json.dumps(asdict(found)))
+    return found
+
+
+def result(_: Context, folder: Path, restored: Options, options: Options, target: Path) -> None:
+    """Write the file that the options ask for: the very bytes that `redecode` makes of the same data.
+
+    Args:
+        folder: of the picture.
+        restored: the options that it was restored with.
+        options: for the result.
+        target: comes into being when it is whole.
+
+    Raises:
+        FileNotFoundError: the picture has been dropped meanwhile.
+        RedecodeError: the format cannot hold such a picture.
+    """
+    if target.exists():
+        return
+    data = _decoded(folder, restored, options.texture, options.projection).encode(options)
+    target.parent.mkdir(exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    part.replace(target)
+
+
+def figures(_: Context, folder: Path, restored: Options, texture: float) -> Figures:
+    """What the result with that much texture says of itself.
+
+    Raises:
+        FileNotFoundError: the picture has been dropped meanwhile.
+    """
+    return _figures(_decoded(folder, restored, texture, project=True))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A result for an archive.
+
+    Attributes:
+        name: in the archive.
+        folder, restored, options: as :func:`result`.
+        target: where the result is, or comes to be.
+    """
+
+    name: str
+    folder: Path
+    restored: Options
+    options: Options
+    target: Path
+
+
+def archive(context: Context, entries: list[Entry], target: Path, room: int) -> None:
+    """Several results in one ZIP file.
+
+    Args:
+        entries: to pack, in order.
+        target: the archive.
+        room: bytes that it may take.
+
+    Raises:
+        OSError: it would take more (ENOSPC), or as :func:`result`.
+        RedecodeError: as :func:`result`.
+    """
+    # Pictures are packed already.
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as packed:
+        for number, entry in enumerate(entries):
+            result(context, entry.folder, entry.restored, entry.options, entry.target)
+            packed.writestr(zipfile.ZipInfo(entry.name, _now()), entry.target.read_bytes())
+            if target.stat().st_size > room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            context.tell("tiles", (number + 1, len(entries)))
+
+
+def _now() -> tuple[int, int, int, int, int, int]:
+    year, month, day, hour, minute, second = time.localtime()[:6]
+    return max((year, month, day, hour, minute, second), _ZIP_EPOCH)
+
+
+def _steps(context: Context) -> Any:
+    return lambda done, total: context.tell("tiles", (done, total))
+
+
+def _read(folder: Path, options: Options, as_is: bool) -> JpegImage | RasterImage:
+    return read((folder / "source").read_bytes(), options.pixel_limit, options.force_quality, as_is)
+
+
+# A picture whose dial is turned is asked for again and again.
+@lru_cache(maxsize=1)
+def _decoded(folder: Path, restored: Options, amount: float, project: bool) -> Decoded:
+    """The restored picture with another amount of texture."""
+    source = _read(folder, restored, restored.as_is)
+    if not source.compressed:
+        assert isinstance(source, RasterImage)
+        nowhere = np.zeros((source.height, source.width), np.bool_)
+        return Decoded(source.pixels, nowhere, source, None, None, amount, project, changed=False)
+    base, texture = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("base", "texture"))
+    mask, image = (np.load(folder / f"{name}.npy") for name in ("mask", "image"))
+    told = Figures(**json.loads((folder / "figures.json").read_text()))
+    whole = Decoded(image, mask, source, base, texture, told.texture, True, told.consistency, told.projection_psnr)
+    return whole.with_texture(amount, project)
+
+
+def _figures(decoded: Decoded) -> Figures:
+    return Figures(decoded.amount, decoded.consistency, decoded.projection_psnr)
+
+
+def _plain(source: Picture) -> Pixels:
+    """The file's own picture, decoded strip by strip."""
+    if isinstance(source, RasterImage):
+        return source.pixels
+    unit = source.unit[0]
+    step = -(-_STRIP // unit) * unit
+    strips = []
+    for first in range(0, source.height, step):
+        last = min(first + step, source.height)
+        # Subsampled chroma is interpolated between samples, also those beyond the strip.
+        above, below = max(0, first - unit), min(last + unit, source.height)
+        around = source.crop((above, below), (0, source.width))
+        strips.append(to_pixels(around.planes(), around, project=False)[first - above : last - above])
+    return np.concatenate(strips)
+
+
+def _upright(pixels: Pixels, source: Picture) -> Pixels:
+    turned, _ = upright(pixels, source.metadata)
+    return np.asarray(turned, np.uint8)
+
+
+def _write_layer(path: Path, pixels: Pixels, source: Picture) -> None:
+    profile = source.metadata.icc_profile
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        path.write_bytes(encode(pixels, Metadata(icc_profile=profile), Encoding("png")))  # Which turns inks into light.
+        return
+    image = Image.fromarray(pixels)
+    if source.alpha is not None:
+        image.putalpha(Image.fromarray(_upright(source.alpha, source)))
+    # Somebody is waiting, and the way is short: time matters more than size.
+    image.save(path, icc_profile=profile, compress_level=1)
+
+
+def _write_thumbnail(folder: Path) -> None:
+    with Image.open(folder / "original.png") as image:
+        image.thumbnail(_THUMBNAIL)
+        image.save(folder / "thumbnail.png", icc_profile=image.info.get("icc_profile"))
+
+
+def _write_mask(folder: Path, mask: Pixels) -> None:
+    """White where texture may enter, and clear elsewhere, so that a page can cut with it."""
+    image = Image.fromarray(mask, "P")
+    image.putpalette(bytes((0, 0, 0, 255, 255, 255)))
+    image.save(folder / "mask.png", transparency=b"\0\xff", bits=1)
+
+
+def _grid(source: Picture) -> tuple[int, int]:
+    """Where the block grid begins in the upright picture, (x, y)."""
+    top, left = (-missing % 8 for missing in source.origin)
+    # How pictures are turned is seen on a small one.
+    probe = _upright(np.array([[0, 1], [2, 3]], np.uint8), source)
+    ((row, column),) = np.argwhere(probe == 0)
+    across, down = (left, source.width), (top, source.height)
+    if probe[row, 1 - column] == 2:
+        across, down = down, across
+    return (across[1] - across[0]) % 8 if column else across[0], (down[1] - down[0]) % 8 if row else down[0]
