@@ -37,6 +37,9 @@ bench: $(VENV)/.dev ## Measure quality on LIVE1 and BSDS500 val at QF 10 (needs 
 	$(BIN)/redecode bench --qf 10 --protocol colour
 	$(BIN)/python bench/tables.py
 
+mutate: $(VENV)/.dev ## Change single lines of the product, and see whether the tests notice (hours)
+	$(BIN)/python bench/mutate.py
+
 docs: $(VENV)/.docs ## Build the documentation with its API reference into site/
 	$(BIN)/mkdocs build --strict
 
@@ -66,4 +69,4 @@ $(VENV)/.uv: | $(VENV)/bin/python
 	$(PYTHON) -m venv $@
 	$@/bin/python -m pip install --quiet uv
 
-.PHONY: help demo lint check test format bench docs lock clean
+.PHONY: help demo lint check test format bench mutate docs lock clean
