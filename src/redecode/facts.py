@@ -76,4 +76,5 @@ def _described(trace: Trace) -> str:
 
 
 def _present(metadata: Metadata) -> list[str]:
-    return [field.name for field in fields(metadata) if getattr(metadata, field.name) is not None]
+    names = [field.name for field in fields(metadata) if field.name != "others" and getattr(metadata, field.name)]
+    return [*names, *(["iptc"] if metadata.iptc else []), *metadata.others]

@@ -25,6 +25,7 @@ class Restored:
         seconds: the restoring took, reading and encoding included.
         source_size: bytes of the file that it was made from.
         format: that it is written in.
+        notes: what a user should know about the file and the result, one sentence each.
     """
 
     data: bytes
@@ -32,11 +33,7 @@ class Restored:
     seconds: float
     source_size: int
     format: FormatName
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a user should know about the file, one sentence each."""
-        return self.decoded.picture.notes
+    notes: tuple[str, ...]
 
     def report(self) -> dict[str, Any]:
         """What scripts want to know, ready for JSON.
@@ -81,4 +78,4 @@ def restore(decoder: Decoder, data: bytes, options: Options, progress: Progress 
     decoded = decoder.decode(picture, amount, options.projection, progress, layers, options.threshold)
     written = decoded.encode(options)
     name = options.written_format(picture.source_format)
-    return Restored(written, decoded, time.monotonic() - began, len(data), name)
+    return Restored(written, decoded, time.monotonic() - began, len(data), name, decoded.notes(options))

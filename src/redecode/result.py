@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from . import files
-from .codec.encode import Encoding, encode, encode_like, upright
+from .codec import exif
+from .codec.encode import Encoding, encode, encode_like, left_out, upright
 from .codec.formats import OF_SUFFIX
-from .codec.metadata import Metadata
+from .codec.metadata import Metadata, stripped
+from .codec.metadata import upright as turned_upright
 from .codec.picture import Picture
 from .errors import UnsupportedError, UsageError
 from .options import Options
@@ -96,19 +98,15 @@ class Decoded:
             UnsupportedError: the format cannot hold such a picture.
         """
         picture = self.picture
-        metadata = Metadata(icc_profile=picture.metadata.icc_profile) if options.strip else picture.metadata
-        alpha = picture.alpha
+        metadata = self._metadata(options)
+        # A mask has no transparency.
+        alpha = None if options.layer == "mask" else picture.alpha
         pixels = self._pixels(options)
         name = options.written_format(picture.source_format)
-        if options.layer == "mask":
-            # A mask has no colours and no transparency.
-            metadata, alpha = replace(metadata, icc_profile=None), None
         if options.auto_orient:
             if alpha is not None:
                 alpha, _ = upright(alpha, picture.metadata)
-            # The file's own metadata say how to turn, also where they are not to be kept.
-            pixels, turned = upright(pixels, picture.metadata)
-            metadata = metadata if options.strip else replace(turned, icc_profile=metadata.icc_profile)
+            pixels, _ = upright(pixels, picture.metadata)
         if options.same_size:
             if picture.cells is None or name != "jpeg":
                 raise UnsupportedError("only a picture that came as a JPEG, and goes as one, can have the file's own tables")
@@ -116,6 +114,29 @@ class Decoded:
                 raise UnsupportedError("the file's own tables fit neither a mask, nor 16 bits, nor a turned picture")
             return encode_like(pixels, picture.cells, metadata)
         return encode(pixels, metadata, Encoding(name, options.quality), alpha)
+
+    def notes(self, options: Options) -> tuple[str, ...]:
+        """What a user should know about the picture and about the file that :meth:`encode` makes of it, one sentence each."""
+        before, after = self.picture.metadata, self._metadata(options)
+        name = options.written_format(self.picture.source_format)
+        channels = 1 if options.layer == "mask" or self.image.ndim == 2 else self.image.shape[2]
+        missing = [*left_out(channels, after, name, options.depth == 16), *after.others]
+        if options.auto_orient and not options.strip and exif.has_thumbnail(before.exif) and not exif.has_thumbnail(after.exif):
+            missing.append("the thumbnail, which could not be turned")
+        lost = (f"not carried over into the {name.upper()} file: {', '.join(missing)}",) if missing else ()
+        return (*self.picture.notes, *lost)
+
+    def _metadata(self, options: Options) -> Metadata:
+        """The metadata that a file of the result is to have."""
+        metadata = stripped(self.picture.metadata) if options.strip else self.picture.metadata
+        if options.layer == "mask":
+            # A mask has no colours.
+            metadata = replace(metadata, icc_profile=None)
+        if options.auto_orient:
+            metadata = turned_upright(metadata)
+            if options.strip:
+                metadata = replace(metadata, exif=None)
+        return metadata
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, **options: Any) -> None:
         """Write the result to a file, with the metadata of the picture; the file is whole, or not there.

@@ -59,9 +59,10 @@ def encode(pixels: Pixels, metadata: Metadata, encoding: Encoding, alpha: NDArra
     image = Image.fromarray(pixels, "CMYK") if pixels.ndim == 3 and pixels.shape[2] == 4 else Image.fromarray(pixels)
     if image.mode == "CMYK" and name not in ("tiff", "jpeg"):
         image, metadata = _to_srgb(image, metadata)
+    metadata, _ = metadata_.kept_by(name, metadata, len(image.getbands()))
     if alpha is not None:
         image.putalpha(Image.fromarray(alpha))
-    return _save(image, name, _format_options(encoding) | metadata_.save_options(metadata, name))
+    return _save(image, name, _format_options(encoding), metadata)
 
 
 def encode_like(pixels: NDArray[np.uint8], source: JpegImage, metadata: Metadata) -> bytes:
@@ -82,7 +83,16 @@ def encode_like(pixels: NDArray[np.uint8], source: JpegImage, metadata: Metadata
         raise UnsupportedError("the file's quantization tables are beyond what a baseline JPEG of two tables can hold")
     sampling = {} if source.gray else {"subsampling": source.subsampling}
     options = {"qtables": [t.ravel().tolist() for t in tables[:2]], **sampling, "optimize": True}
-    return _save(Image.fromarray(pixels), "jpeg", options | metadata_.save_options(metadata, "jpeg"))
+    metadata, _ = metadata_.kept_by("jpeg", metadata, len(tables))
+    return _save(Image.fromarray(pixels), "jpeg", options, metadata)
+
+
+def left_out(channels: int, metadata: Metadata, name: str, deep: bool = False) -> tuple[str, ...]:
+    """Names of what a file has no place for, or what does not fit its pixels; see :func:`redecode.codec.metadata.kept_by`."""
+    if channels == 4 and name not in ("tiff", "jpeg"):
+        # The profile of the inks is used up by their conversion.
+        channels, metadata = 3, replace(metadata, icc_profile=None)
+    return metadata_.kept_by(name, metadata, channels, deep)[1]
 
 
 def upright(pixels: NDArray[Any], metadata: Metadata) -> tuple[NDArray[Any], Metadata]:
@@ -125,8 +135,9 @@ def _format_options(encoding: Encoding) -> dict[str, Any]:
     return {"compression": "tiff_adobe_deflate"} if name == "tiff" else {"compress_level": _PNG_LEVEL}
 
 
-def _save(image: Image.Image, name: str, options: dict[str, Any]) -> bytes:
+def _save(image: Image.Image, name: str, options: dict[str, Any], metadata: Metadata) -> bytes:
     buffer = io.BytesIO()
+    options = options | metadata_.save_options(metadata, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of odd EXIF data, which some encoders look into.
@@ -134,7 +145,7 @@ def _save(image: Image.Image, name: str, options: dict[str, Any]) -> bytes:
     except (ValueError, OSError, SyntaxError, OverflowError, TypeError, RuntimeError, struct.error) as error:
         # Sides beyond what WebP or JPEG can count, metadata beyond what a segment can hold.
         raise UnsupportedError(f"{name} cannot hold this picture or its metadata ({error}); choose another format, or --strip") from None
-    return buffer.getvalue()
+    return metadata_.completed(buffer.getvalue(), metadata, name)
 
 
 def _encode_deep(pixels: Pixels, metadata: Metadata, name: str, alpha: NDArray[np.uint8] | None) -> bytes:
@@ -143,6 +154,7 @@ def _encode_deep(pixels: Pixels, metadata: Metadata, name: str, alpha: NDArray[n
     if alpha is not None:
         channels = pixels[..., None] if pixels.ndim == 2 else pixels
         pixels = np.concatenate([channels, alpha[..., None].astype(np.uint16) * 257], axis=2)
+    metadata, _ = metadata_.kept_by(name, metadata, 1 if pixels.ndim == 2 or pixels.shape[2] == 2 else 3, deep=True)
     return _deep_png(pixels, metadata) if name == "png" else _deep_tiff(pixels, metadata, alpha is not None)
 
 
@@ -155,7 +167,7 @@ def _deep_png(pixels: Pixels, metadata: Metadata) -> bytes:
     writer = png.Writer(width, height, greyscale=channels < 3, alpha=channels in (2, 4), bitdepth=16)
     writer.write(buffer, pixels.reshape(height, width * channels))
     header, *data = png.Reader(bytes=buffer.getvalue()).chunks()
-    small = _save(Image.new("L" if channels < 3 else "RGB", (1, 1)), "png", metadata_.save_options(metadata, "png"))
+    small = _save(Image.new("L" if channels < 3 else "RGB", (1, 1)), "png", {}, metadata)
     ancillary = [chunk for chunk in png.Reader(bytes=small).chunks() if chunk[0][:1].islower()]
     whole = io.BytesIO()
     png.write_chunks(whole, [header, *ancillary, *data])
@@ -173,8 +185,9 @@ def _deep_tiff(pixels: Pixels, metadata: Metadata, has_alpha: bool) -> bytes:
             tags.append((tag, "s", 0, value, True))
         elif isinstance(value, int) and tag == ExifTags.Base.Orientation:
             tags.append((tag, "H", 1, value, True))
-        elif tag == metadata_.TIFF_XMP:
+        elif tag in (metadata_.TIFF_XMP, metadata_.TIFF_PHOTOSHOP, metadata_.TIFF_IPTC):
             tags.append((tag, "B", len(value), value, True))
+    resolution = metadata_.resolution(metadata)
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
@@ -184,8 +197,8 @@ def _deep_tiff(pixels: Pixels, metadata: Metadata, has_alpha: bool) -> bytes:
         extrasamples=["unassalpha"] if has_alpha else None,
         compression="adobe_deflate",
         iccprofile=metadata.icc_profile,
-        resolution=metadata_.resolution(metadata),
-        resolutionunit="inch" if metadata_.resolution(metadata) else None,
+        resolution=resolution or metadata.aspect,
+        resolutionunit="inch" if resolution else "none" if metadata.aspect else None,
         description=metadata_.tiff_tags(metadata).get(metadata_.TIFF_DESCRIPTION),
         metadata=None,
         extratags=tags,

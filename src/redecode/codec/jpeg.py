@@ -77,6 +77,7 @@ class JpegImage:
         resaved: where this is the first generation of a file that was compressed twice (see
             :mod:`redecode.codec.recompression`), the nearest quality factor of the second compression.
         trailing: bytes after the picture's end (a second picture, a gain map, a video), which are left alone.
+        trailing_kind: what they are.
         metadata: EXIF, ICC profile and the like.
     """
 
@@ -89,6 +90,7 @@ class JpegImage:
     damaged: bool = False
     resaved: int | None = None
     trailing: int = 0
+    trailing_kind: str = ""
     metadata: Metadata = field(default_factory=Metadata)
 
     @property
@@ -137,7 +139,7 @@ class JpegImage:
                 f"it was compressed twice, at quality {self.quality} and {self.resaved}, and restored from the first; --as-is ignores that"
             )
         if self.trailing:
-            notes.append(f"{self.trailing} bytes after the picture (a second picture, a video) were left out")
+            notes.append(f"{self.trailing} bytes after the picture ({self.trailing_kind}) were left out")
         return tuple(notes)
 
     @property
@@ -316,8 +318,18 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
         progressive=frame.progressive,
         damaged=segments.damaged or bool(warnings),
         trailing=segments.trailing,
+        trailing_kind=_kind(data.rstrip(b"\0")[-segments.trailing :]) if segments.trailing else "",
         metadata=metadata_.of_segments(segments.application),
     )
+
+
+def _kind(trailing: bytes) -> str:
+    """What to call the bytes after a picture."""
+    if b"hdrgm:" in trailing or b"urn:iso:std:iso:ts:21496" in trailing:
+        return "a gain map for displays of high dynamic range"
+    if b"ftyp" in trailing[:64]:
+        return "a video"
+    return "a further picture" if b"\xff\xd8\xff" in trailing else "data of another kind"
 
 
 def refuse_too_large(width: int, height: int, max_pixels: int) -> None:

@@ -100,7 +100,7 @@ class Segments:
         visits: how many blocks its scans visit in all.
         coded: bytes of entropy-coded data.
         padding: the largest number of zero bytes at the end of a scan, which may be data or padding.
-        application: marker and payload of each application segment and comment before the first scan, in the file's order.
+        application: marker and payload of each application segment and comment, in the file's order.
         jfif: whether one of them is a JFIF header.
         adobe_transform: the colour transform of Adobe's segment; None where absent.
         trailing: bytes after the end marker (a second picture, a video, a gain map).
@@ -202,9 +202,10 @@ class _State:
             (self.restart_interval,) = struct.unpack(">H", payload)
         elif marker == _SOS:
             payload = self._take_scan_header(payload)
-        elif marker == _EOI and not self.scans:
-            raise UnreadableError("the file holds no picture")
-        elif not self.scans:
+        elif marker == _EOI:
+            if not self.scans:
+                raise UnreadableError("the file holds no picture")
+        else:
             self._take_application_data(marker, payload)
         if marker in _SUPPORTED_FRAMES:
             count = (len(payload) - 6) // 3

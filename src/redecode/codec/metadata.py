@@ -1,31 +1,51 @@
-"""What a picture file carries beside its picture (EXIF, colour profile, XMP, comment, resolution), out of and into every format."""
+"""What a picture file carries beside its picture (EXIF, colour profile, XMP, IPTC, comments, resolution), out of and into every format.
+
+What a format has no place for is named, see :func:`kept_by`: nothing is dropped in silence.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 import struct
 import warnings
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import ExifTags, Image, PngImagePlugin
 
-_JFIF, _APP1, _APP2, _COM = 0xE0, 0xE1, 0xE2, 0xFE
-_EXIF_SIGNATURE, _ICC_SIGNATURE, _XMP_SIGNATURE = b"Exif\0\0", b"ICC_PROFILE\0", b"http://ns.adobe.com/xap/1.0/\0"
-_NO_COMMENT = ("webp", "avif")
-TIFF_DESCRIPTION, TIFF_XMP = 270, 700
+from . import exif as exif_
+
+_APP0, _APP1, _APP2, _APP11, _APP12, _APP13, _APP14, _COM = 0xE0, 0xE1, 0xE2, 0xEB, 0xEC, 0xED, 0xEE, 0xFE
+_ICC_SIGNATURE, _PHOTOSHOP_SIGNATURE = b"ICC_PROFILE\0", b"Photoshop 3.0\0"
+_XMP_SIGNATURE, _EXTENSION_SIGNATURE = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
+# The most that a segment's length can count.
+_MAX_PAYLOAD = 65_533
+# IPTC data among Photoshop's image resources.
+_IPTC_RESOURCE = 0x0404
+TIFF_DESCRIPTION, TIFF_XMP, TIFF_IPTC, TIFF_PHOTOSHOP = 270, 700, 33723, 34377
+_TIFF_UNIT, _TIFF_X, _TIFF_Y = 296, 282, 283
 # What of an EXIF block's main folder speaks of the picture (EXIF 2.32, table 4), and the folders below it. The other tags, such as
 # width and compression, speak of how some file stores its pixels; in a TIFF they would take the place of the right ones.
 _TIFF_TEXTS = (270, 271, 272, 305, 306, 315, 33432)
 _TIFF_FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+# Tags whose loss is none: they speak of the storage, or are written anew.
+_STORAGE = {*range(254, 270), *range(273, 305), *range(317, 350), *range(512, 533), 274, 34665, 34853, 700, 33723, 34377, 34675, 40965}
 # What a JPEG can say; anything beyond is a mistake, and more than a PNG can say is possible in EXIF.
 _MAX_DPI = 65535
+# Resolutions that programs write where they know of none.
+_NO_RESOLUTION = ((72, 72), (96, 96))
+# Texts of PNG files that are no texts.
+_PNG_CODED = ("XML:com.adobe.xmp", "Raw profile type exif", "Raw profile type APP1")
+_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*=\s*[\"']|<tiff:Orientation[^>]*>\s*)[1-8]")
+_XMP_HAS_EXTENSION = re.compile(rb"\s+xmpNote:HasExtendedXMP\s*=\s*(\"[^\"]*\"|'[^']*')")
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file carries beside its picture, to be handed on unchanged; None where absent.
+    """What a file carries beside its picture, to be handed on unchanged; None or empty where absent.
 
     Attributes:
         exif: with its "Exif" signature.
@@ -33,6 +53,12 @@ class Metadata:
         dpi: dots per inch, (horizontal, vertical).
         xmp: the XMP packet.
         comment: as in the file, of no declared encoding.
+        aspect: samples per length of no unit, (horizontal, vertical), of pixels that are not square.
+        photoshop: Photoshop's image resources, the IPTC data (title, caption, keywords) among them.
+        extended_xmp: the payloads of the segments in which a JPEG continues its XMP packet.
+        further_comments: those after the first.
+        texts: further texts of a PNG, name and content.
+        others: names of what the file has and no result keeps.
     """
 
     exif: bytes | None = None
@@ -40,6 +66,25 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     xmp: bytes | None = None
     comment: bytes | None = None
+    aspect: tuple[int, int] | None = None
+    photoshop: bytes | None = None
+    extended_xmp: tuple[bytes, ...] = ()
+    further_comments: tuple[bytes, ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def iptc(self) -> bytes | None:
+        """The IPTC data."""
+        return _resource(self.photoshop or b"", _IPTC_RESOURCE)
+
+    @property
+    def comments(self) -> tuple[bytes, ...]:
+        """All comments."""
+        return (self.comment, *self.further_comments) if self.comment is not None else ()
+
+
+# Reading.
 
 
 def of_segments(application: Sequence[tuple[int, bytes]]) -> Metadata:
@@ -50,23 +95,66 @@ def of_segments(application: Sequence[tuple[int, bytes]]) -> Metadata:
     """
     exif_parts: list[bytes] = []
     icc_chunks: list[bytes] = []
+    photoshop: list[bytes] = []
+    packets: list[bytes] = []
+    extended: list[bytes] = []
+    comments: list[bytes] = []
+    others: list[str] = []
     density: tuple[int, int, int] | None = None
-    xmp: bytes | None = None
-    comment: bytes | None = None
     for marker, payload in application:
-        if marker == _JFIF and payload[:5] == b"JFIF\0" and len(payload) >= 12:
+        if marker == _APP0 and payload[:5] == b"JFIF\0" and len(payload) >= 12:
             density = struct.unpack_from(">BHH", payload, 7)
-        elif marker == _APP1 and payload.startswith(_EXIF_SIGNATURE):
+            if payload[12:14] != b"\0\0" and len(payload) > 14:
+                others.append("a thumbnail (JFIF)")
+        elif marker == _APP1 and payload.startswith(exif_.SIGNATURE):
             # Long EXIF data is spread over several segments, each with the signature.
-            exif_parts.append(payload[len(_EXIF_SIGNATURE) :] if exif_parts else payload)
+            exif_parts.append(payload[len(exif_.SIGNATURE) :] if exif_parts else payload)
+        elif marker == _APP1 and payload.startswith(_XMP_SIGNATURE):
+            packets.append(payload[len(_XMP_SIGNATURE) :])
+        elif marker == _APP1 and payload.startswith(_EXTENSION_SIGNATURE):
+            extended.append(payload)
         elif marker == _APP2 and payload.startswith(_ICC_SIGNATURE):
             icc_chunks.append(payload[len(_ICC_SIGNATURE) :])
-        elif marker == _APP1 and payload.startswith(_XMP_SIGNATURE) and xmp is None:
-            xmp = payload[len(_XMP_SIGNATURE) :]
-        elif marker == _COM and comment is None:
-            comment = payload
-    exif = b"".join(exif_parts) or None
-    return Metadata(exif, _join_icc(icc_chunks), _resolution(density, exif), xmp, comment)
+        elif marker == _APP13 and payload.startswith(_PHOTOSHOP_SIGNATURE):
+            photoshop.append(payload[len(_PHOTOSHOP_SIGNATURE) :])
+        elif marker == _COM:
+            comments.append(payload)
+        elif name := _segment_name(marker, payload):
+            others.append(name)
+    exif, profile = b"".join(exif_parts) or None, _join_icc(icc_chunks)
+    if icc_chunks and profile is None:
+        others.append("a colour profile that is incomplete")
+    if len(packets) > 1:
+        others.append("further XMP packets")
+    return Metadata(
+        exif=exif,
+        icc_profile=profile,
+        dpi=_resolution(density, exif),
+        xmp=packets[0] if packets else None,
+        comment=comments[0] if comments else None,
+        aspect=_aspect(density),
+        photoshop=b"".join(photoshop) or None,
+        extended_xmp=tuple(extended),
+        further_comments=tuple(comments[1:]),
+        others=tuple(dict.fromkeys(others)),
+    )
+
+
+def _segment_name(marker: int, payload: bytes) -> str | None:
+    """What to call a segment of no known use; None for one that speaks of the coding alone."""
+    if (marker == _APP14 and payload.startswith(b"Adobe")) or (marker == _APP12 and payload.startswith(b"Ducky")):
+        return None
+    known = {
+        (_APP0, b"JFXX\0"): "a thumbnail (JFXX)",
+        (_APP2, b"MPF\0"): "the list of further pictures (MPF)",
+        (_APP2, b"urn:iso:std:iso:ts:21496"): "the description of a gain map",
+        (_APP11, b"JP"): "content credentials or other JUMBF data",
+    }
+    for (kind, signature), name in known.items():
+        if marker == kind and payload.startswith(signature):
+            return name
+    label = re.match(rb"[\w .:/-]{2,32}", payload)
+    return f"application data {marker - _APP0}" + (f" ({label[0].decode().strip()})" if label else "")
 
 
 def _join_icc(chunks: list[bytes]) -> bytes | None:
@@ -76,6 +164,13 @@ def _join_icc(chunks: list[bytes]) -> bytes | None:
     if not chunks or [chunk[:2] for chunk in ordered] != expected:
         return None
     return b"".join(chunk[2:] for chunk in ordered)
+
+
+def _aspect(density: tuple[int, int, int] | None) -> tuple[int, int] | None:
+    """What a JFIF header (unit, horizontal, vertical) without a unit says of the shape of pixels."""
+    if density is None or density[0] != 0 or density[1] == density[2] or 0 in density[1:]:
+        return None
+    return density[1], density[2]
 
 
 def _resolution(density: tuple[int, int, int] | None, exif: bytes | None) -> tuple[float, float] | None:
@@ -101,26 +196,71 @@ def _exif_resolution(data: bytes) -> tuple[float, float] | None:
     return (x, y) if 0 < x < math.inf and 0 < y < math.inf else None
 
 
+def _resource(resources: bytes, number: int) -> bytes | None:
+    """The content of one of Photoshop's image resources; None where it is not there."""
+    at = 0
+    while resources[at : at + 4] == b"8BIM" and at + 7 <= len(resources):
+        (own,) = struct.unpack_from(">H", resources, at + 4)
+        # A name, its length in front, padded to an even length; the same goes for the content.
+        name = 1 + resources[at + 6]
+        at += 6 + name + name % 2
+        if at + 4 > len(resources):
+            break
+        (length,) = struct.unpack_from(">I", resources, at)
+        content = resources[at + 4 : at + 4 + length]
+        if own == number:
+            return content
+        at += 4 + length + length % 2
+    return None
+
+
 def of_pillow(image: Image.Image) -> Metadata:
     """The metadata of a picture that Pillow has opened and decoded."""
     # Texts of a PNG file may be called anything, also as what Pillow keeps there itself: nothing is believed to be of its usual type.
     info = image.info
     exif = _binary(info.get("exif")) or _collected_exif(image)
-    if exif and not exif.startswith(b"Exif\0\0"):
-        exif = b"Exif\0\0" + exif
+    if exif and not exif.startswith(exif_.SIGNATURE):
+        exif = exif_.SIGNATURE + exif
+    # PNG, and TIFF without a unit.
+    aspect = _valid_dpi(info.get("aspect") or info.get("resolution"))
+    comment = _encoded(info.get("comment") or info.get("Comment"))
     return Metadata(
         exif=exif or None,
         icc_profile=_binary(info.get("icc_profile")),
         dpi=_valid_dpi(info.get("dpi")),
         xmp=_encoded(info.get("xmp")),
-        comment=_encoded(info.get("comment") or info.get("Comment")),
+        comment=comment,
+        aspect=(round(aspect[0]), round(aspect[1])) if aspect and aspect[0] != aspect[1] and max(aspect) <= _MAX_DPI else None,
+        photoshop=_photoshop_of_tiff(image) if image.format == "TIFF" else None,
+        texts=_texts(image),
     )
 
 
+def _texts(image: Image.Image) -> tuple[tuple[str, str], ...]:
+    """The texts of a PNG, its comment apart."""
+    if not isinstance(image, PngImagePlugin.PngImageFile):
+        return ()
+    return tuple((name, str(text)) for name, text in image.text.items() if name not in _PNG_CODED and name.lower() != "comment")
+
+
+def _photoshop_of_tiff(image: Image.Image) -> bytes | None:
+    tags = getattr(image, "tag_v2", {})
+    resources, iptc = _binary(tags.get(TIFF_PHOTOSHOP)) or b"", tags.get(TIFF_IPTC)
+    if isinstance(iptc, tuple) and all(isinstance(number, int) for number in iptc):
+        iptc = struct.pack(f"<{len(iptc)}I", *(number & 0xFFFFFFFF for number in iptc))
+    if isinstance(iptc, bytes) and iptc and _resource(resources, _IPTC_RESOURCE) is None:
+        resources += b"8BIM" + struct.pack(">HHI", _IPTC_RESOURCE, 0, len(iptc)) + iptc + bytes(len(iptc) % 2)
+    return resources or None
+
+
 def _collected_exif(image: Image.Image) -> bytes | None:
-    """EXIF data that Pillow has put together from elsewhere; the tags of TIFF are mostly about the file, not the picture."""
+    """EXIF data that Pillow has put together from elsewhere; of a TIFF's tags, those about the picture. (Pillow turns a TIFF upright.)"""
     try:
-        return image.getexif().tobytes() if image.format != "TIFF" and len(image.getexif()) else None
+        exif = image.getexif()
+        if image.format == "TIFF":
+            exif = _about_the_picture(exif)
+            exif.pop(ExifTags.Base.Orientation, None)
+        return exif.tobytes() if len(exif) else None
     except Exception:  # Whatever Pillow meets in broken EXIF data: it counts as none.
         return None
 
@@ -130,7 +270,8 @@ def _valid_dpi(value: object) -> tuple[float, float] | None:
         x, y = (float(v) for v in value)  # type: ignore[attr-defined]
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
-    return (x, y) if 0 < x < math.inf and 0 < y < math.inf else None
+    # One dot per inch is what Pillow writes into a TIFF of which it knows no resolution.
+    return (x, y) if 0 < x < math.inf and 0 < y < math.inf and (x, y) != (1, 1) else None
 
 
 def _encoded(value: object) -> bytes | None:
@@ -141,32 +282,171 @@ def _binary(value: object) -> bytes | None:
     return value if isinstance(value, bytes) and value else None
 
 
+# Writing.
+
+
+def kept_by(name: str, metadata: Metadata, channels: int, deep: bool = False) -> tuple[Metadata, tuple[str, ...]]:
+    """What of the metadata a format can hold, and names of what it cannot.
+
+    Args:
+        name: one of FORMATS.
+        metadata: of the picture.
+        channels: of the pixels without transparency: 1, 3 or 4 (CMYK).
+        deep: whether they have 16 bits.
+
+    Example:
+        >>> kept, lost = kept_by("png", Metadata(comment=b"a", photoshop=b"8BIM"), 3)
+        >>> kept == Metadata(comment=b"a"), lost
+        (True, ("Photoshop's data",))
+    """
+    lost = []
+    kept = metadata
+    if metadata.icc_profile and not _fits(metadata.icc_profile, channels):
+        kept, space = replace(kept, icc_profile=None), metadata.icc_profile[16:20].decode("ascii", "replace").strip()
+        lost.append(f"a colour profile for {space}, which does not fit the picture")
+    if name not in ("jpeg", "tiff") and metadata.photoshop:
+        kept = replace(kept, photoshop=None)
+        lost.append("IPTC data (title, caption, keywords)" if metadata.iptc else "Photoshop's data")
+    if name != "jpeg" and metadata.extended_xmp:
+        bare = _XMP_HAS_EXTENSION.sub(b"", metadata.xmp) if metadata.xmp else None
+        kept = replace(kept, extended_xmp=(), xmp=bare)
+        lost.append("extended XMP data")
+    if name == "jpeg" and len(_XMP_SIGNATURE) + len(metadata.xmp or b"") > _MAX_PAYLOAD:
+        kept = replace(kept, xmp=None)
+        lost.append("XMP data of more than 64 kB")
+    if name in ("webp", "avif") and metadata.comments:
+        kept = replace(kept, comment=None, further_comments=())
+        lost.append("its comment" if len(metadata.comments) == 1 else f"{len(metadata.comments)} comments")
+    if name == "tiff" and metadata.comments and isinstance(_exif(metadata).get(TIFF_DESCRIPTION), str):
+        kept = replace(kept, comment=None, further_comments=())
+        lost.append("its comment, beside a description")
+    if name in ("webp", "avif"):
+        kept = replace(kept, aspect=None, dpi=None)
+        if metadata.aspect:
+            lost.append("the pixels' aspect ratio")
+        if metadata.dpi and metadata.dpi not in _NO_RESOLUTION and _exif_resolution(metadata.exif or b"") is None:
+            lost.append("the resolution")
+    if name in ("avif", "tiff") and metadata.exif:
+        exif = _exif(metadata)
+        # Their writers look into it, and broken data would stop them.
+        if not exif or not isinstance(exif.get(ExifTags.Base.Orientation, 1), int):
+            kept = replace(kept, exif=None)
+            lost.append("EXIF data, which are broken")
+        elif (name == "tiff" or ExifTags.Base.Orientation in exif) and exif_.has_maker_note(metadata.exif) and not deep:
+            lost.append("the place of the maker notes, which not all programs will find any more")
+    if name != "png" and metadata.texts:
+        kept = replace(kept, texts=())
+        lost.append(f"texts ({', '.join(text for text, _ in metadata.texts)})")
+    if name == "tiff":
+        lost += _lost_in_tiff(metadata, deep)
+    return kept, tuple(lost)
+
+
+def _lost_in_tiff(metadata: Metadata, deep: bool) -> Iterator[str]:
+    exif = _exif(metadata)
+    kept = _about_the_picture(exif)
+    lost = [ExifTags.TAGS.get(tag, f"tag {tag}") for tag in exif if tag not in kept and tag not in _STORAGE]
+    if deep:
+        lost += [folder.name for folder in _TIFF_FOLDERS if folder in kept]
+    if lost:
+        yield f"EXIF data ({', '.join(lost)})"
+    if exif_.has_thumbnail(metadata.exif):
+        yield "the thumbnail"
+
+
+def _fits(profile: bytes, channels: int) -> bool:
+    """Whether a colour profile is for pixels of so many channels, by the colour space in its header (ICC.1, 7.2.6)."""
+    return {b"GRAY": 1, b"RGB ": 3, b"CMYK": 4}.get(profile[16:20], channels) == channels
+
+
 def save_options(metadata: Metadata, name: str) -> dict[str, Any]:
-    """Arguments for Pillow's save() that put the metadata into a file, as far as the format (one of FORMATS) can hold them."""
-    kept: dict[str, Any] = {"exif": metadata.exif, "icc_profile": metadata.icc_profile, "dpi": resolution(metadata)}
+    """Arguments for Pillow's save() that put into a file what :func:`kept_by` has left; :func:`completed` adds the rest."""
+    kept: dict[str, Any] = {"icc_profile": metadata.icc_profile, "dpi": resolution(metadata)}
     if name == "png":
         text = PngImagePlugin.PngInfo()
         if metadata.xmp:
             text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
-        if metadata.comment:
-            text.add_itxt("Comment", _text(metadata.comment))
-        kept["pnginfo"] = text
+        for comment in metadata.comments:
+            text.add_itxt("Comment", _text(comment))
+        for key, value in metadata.texts:
+            text.add_itxt(key, value)
+        kept |= {"pnginfo": text, "exif": metadata.exif}
     elif name == "tiff":
         kept["exif"] = tags = tiff_tags(metadata)
         if any(folder in tags for folder in _TIFF_FOLDERS):
             kept["compression"] = "raw"  # libtiff, which compresses, cannot write them.
+    elif name != "jpeg":
+        kept |= {"exif": metadata.exif, "xmp": metadata.xmp}
     else:
-        exif = _exif(metadata)
-        if name == "avif" and not (exif and isinstance(exif.get(ExifTags.Base.Orientation, 1), int)):
-            del kept["exif"]  # Its writer looks for the orientation, and broken data would stop it.
-        kept["xmp"] = metadata.xmp
-        kept["comment"] = None if name in _NO_COMMENT else metadata.comment
+        kept = {}
     return {key: value for key, value in kept.items() if value is not None}
 
 
+def completed(data: bytes, metadata: Metadata, name: str) -> bytes:
+    """A file that Pillow has written, with what Pillow has no argument for: a JPEG's segments, the aspect ratio of pixels."""
+    if name == "png" and metadata.aspect:
+        return with_png_chunk(data, b"pHYs", struct.pack(">IIB", *metadata.aspect, 0))
+    if name != "jpeg":
+        return data
+    # Behind the JFIF header, if there is one. Without one (CMYK) such a header may stand there all the same.
+    first = 2
+    if data[2:4] == b"\xff\xe0":
+        first += 2 + struct.unpack_from(">H", data, 4)[0]
+    header, dpi = data[2:first], resolution(metadata)
+    if metadata.aspect or dpi:
+        unit, values = (1, dpi) if dpi else (0, metadata.aspect or ())
+        header = b"\xff\xe0\0\x10JFIF\0\1\1" + struct.pack(">BHHBB", unit, *(max(1, round(v)) for v in values), 0, 0)
+    segments = (struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload for marker, payload in _segments(metadata))
+    return b"".join([data[:2], header, *segments, data[first:]])
+
+
+def _segments(metadata: Metadata) -> Iterator[tuple[int, bytes]]:
+    """Marker and payload of the segments that hold the metadata of a JPEG."""
+    exif = (metadata.exif or b"").removeprefix(exif_.SIGNATURE)
+    yield from ((_APP1, part) for part in _parts(exif_.SIGNATURE, exif))
+    if metadata.xmp:
+        yield _APP1, _XMP_SIGNATURE + metadata.xmp
+    yield from ((_APP1, payload) for payload in metadata.extended_xmp)
+    chunks = list(_parts(b"", metadata.icc_profile or b"", len(_ICC_SIGNATURE) + 2))
+    if len(chunks) <= 255:
+        yield from ((_APP2, _ICC_SIGNATURE + bytes([i, len(chunks)]) + chunk) for i, chunk in enumerate(chunks, 1))
+    yield from ((_APP13, part) for part in _parts(_PHOTOSHOP_SIGNATURE, metadata.photoshop or b""))
+    for comment in metadata.comments:
+        yield from ((_COM, part) for part in _parts(b"", comment))
+
+
+def _parts(signature: bytes, content: bytes, room: int = 0) -> Iterator[bytes]:
+    """Content in parts that fit into a segment, each behind the signature."""
+    length = _MAX_PAYLOAD - len(signature) - room
+    return (signature + content[begin : begin + length] for begin in range(0, len(content), length))
+
+
+def with_png_chunk(data: bytes, name: bytes, content: bytes) -> bytes:
+    """A PNG file with one more chunk behind its header."""
+    header = 8 + 25
+    chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return data[:header] + chunk + data[header:]
+
+
 def tiff_tags(metadata: Metadata) -> Image.Exif:
-    """What of the EXIF data a TIFF has tags for; XMP and the comment have tags of their own beside them."""
-    exif, tags = _exif(metadata), Image.Exif()
+    """What of the metadata a TIFF has tags for; resolution and colour profile have arguments of their own."""
+    tags = _about_the_picture(_exif(metadata))
+    if metadata.xmp:
+        tags[TIFF_XMP] = metadata.xmp
+    if metadata.photoshop:
+        tags[TIFF_PHOTOSHOP] = metadata.photoshop
+        if metadata.iptc:
+            tags[TIFF_IPTC] = metadata.iptc
+    if metadata.comments and TIFF_DESCRIPTION not in tags:
+        tags[TIFF_DESCRIPTION] = _ascii("\n".join(map(_text, metadata.comments)))
+    if metadata.aspect:
+        tags[_TIFF_UNIT], tags[_TIFF_X], tags[_TIFF_Y] = 1, float(metadata.aspect[0]), float(metadata.aspect[1])
+    return tags
+
+
+def _about_the_picture(exif: Image.Exif) -> Image.Exif:
+    """The tags that speak of the picture, not of how a file stores it, and that Pillow can write into a TIFF."""
+    tags = Image.Exif()
     for tag in _TIFF_TEXTS:
         if isinstance(exif.get(tag), str):
             tags[tag] = _ascii(exif[tag])
@@ -176,10 +456,6 @@ def tiff_tags(metadata: Metadata) -> Image.Exif:
         if content := _folder(exif, folder):
             tags.get_ifd(folder).update(content)
             tags[folder] = content
-    if metadata.xmp:
-        tags[TIFF_XMP] = metadata.xmp
-    if metadata.comment and TIFF_DESCRIPTION not in tags:
-        tags[TIFF_DESCRIPTION] = _ascii(_text(metadata.comment))
     return tags
 
 
@@ -213,18 +489,9 @@ def _exif(metadata: Metadata) -> Image.Exif:
     return exif
 
 
-def _exif_bytes(exif: Image.Exif) -> bytes | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
-        except Exception:  # Whatever Pillow meets: what it could read, but not write again, is lost.
-            return None
-
-
 def resolution(metadata: Metadata) -> tuple[float, float] | None:
-    """Dots per inch, as far as a file can say them."""
-    return metadata.dpi if metadata.dpi and max(metadata.dpi) <= _MAX_DPI else None
+    """Dots per inch, as far as a file can say them; None where the pixels' aspect ratio takes their place."""
+    return metadata.dpi if metadata.dpi and not metadata.aspect and max(metadata.dpi) <= _MAX_DPI else None
 
 
 def _text(comment: bytes) -> str:
@@ -234,15 +501,28 @@ def _text(comment: bytes) -> str:
         return comment.decode("latin-1").rstrip("\0")
 
 
+# Turning, and leaving out.
+
+
 def orientation(metadata: Metadata) -> int:
     """The EXIF orientation, 1 … 8; 1 where there is none, or none that makes sense."""
-    value = _exif(metadata).get(ExifTags.Base.Orientation, 1)
-    return value if value in range(1, 9) else 1
+    return exif_.orientation(metadata.exif) or 1
 
 
 def upright(metadata: Metadata) -> Metadata:
-    """The metadata of a picture that was turned as its EXIF orientation says."""
-    exif = _exif(metadata)
-    dpi = metadata.dpi[::-1] if metadata.dpi and orientation(metadata) >= 5 else metadata.dpi
-    exif[ExifTags.Base.Orientation] = 1
-    return replace(metadata, exif=_exif_bytes(exif), dpi=dpi)
+    """The metadata of a picture that was turned as its EXIF orientation says; without any, they stay as they are."""
+    if exif_.orientation(metadata.exif) is None:
+        return metadata
+    assert metadata.exif is not None  # It has an orientation.
+    xmp = metadata.xmp and _XMP_ORIENTATION.sub(rb"\g<1>1", metadata.xmp)
+    turned = replace(metadata, exif=exif_.upright(metadata.exif), xmp=xmp)
+    if orientation(metadata) < 5:
+        return turned
+    return replace(turned, dpi=metadata.dpi and metadata.dpi[::-1], aspect=metadata.aspect and metadata.aspect[::-1])
+
+
+def stripped(metadata: Metadata) -> Metadata:
+    """What is needed to show the picture as it is meant: its colour profile, its orientation, the shape of its pixels."""
+    turned = orientation(metadata)
+    exif = exif_.with_orientation(turned) if turned > 1 else None
+    return Metadata(exif=exif, icc_profile=metadata.icc_profile, aspect=metadata.aspect)
