@@ -80,11 +80,11 @@ def with_maps_last(model: onnx.ModelProto) -> onnx.ModelProto:
         if not skip:
             nodes.append(node)
             continue
-        shape = next((shapes[name] for name in node.input if name in shapes), None)
+        shape = next((shapes[name] for name in node.input if name in shapes), "")
         for name in node.input:
             if name not in flat:
                 nodes.append(helper.make_node("Transpose", [name], [f"{name}.last"], perm=(0, 2, 3, 1)))
-                if shape is None:
+                if not shape:
                     shape = f"{name}.shape"
                     nodes.append(helper.make_node("Shape", [f"{name}.last"], [shape]))
                 flat[name] = f"{name}.flat"
@@ -93,7 +93,7 @@ def with_maps_last(model: onnx.ModelProto) -> onnx.ModelProto:
         nodes.append(helper.make_node("Add", [flat[name] for name in node.input], [f"{total}.flat"], f"{node.name}.flat"))
         nodes.append(helper.make_node("Reshape", [f"{total}.flat", shape], [f"{total}.last"]))
         nodes.append(helper.make_node("Transpose", [f"{total}.last"], [total], perm=(0, 3, 1, 2)))
-        flat[total], shapes[total] = f"{total}.flat", str(shape)
+        flat[total], shapes[total] = f"{total}.flat", shape
     result.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "skips.flat"))
     del result.graph.node[:]
     result.graph.node.extend(nodes)
