@@ -14,7 +14,7 @@ Float32 = NDArray[np.float32]
 YCBCR_TO_RGB = np.array([[1, 0, 1.402], [1, -0.344136286, -0.714136286], [1, 1.772, 0]], dtype=np.float32)
 RGB_TO_YCBCR = np.linalg.inv(YCBCR_TO_RGB.astype(np.float64)).astype(np.float32)
 # MATLAB rgb2ycbcr, first row, for RGB in 0 … 255.
-_STUDIO_LUMA = np.array([65.481, 128.553, 24.966], dtype=np.float64) / 255
+STUDIO_LUMA = np.array([65.481, 128.553, 24.966], dtype=np.float64) / 255
 
 
 def to_rgb(planes: Float32) -> Float32:
@@ -123,4 +123,4 @@ def studio_luma(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Returns:
         uint8 [H, W].
     """
-    return to_uint8(16 + weighted(np.moveaxis(rgb, 2, 0), _STUDIO_LUMA))
+    return to_uint8(16 + weighted(np.moveaxis(rgb, 2, 0), STUDIO_LUMA))

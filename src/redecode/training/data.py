@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ def list_images(folder: Path, validation: bool) -> list[Path]:
     Raises:
         DependencyError: there are none.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png", ".avif"})
     if not paths:
         raise DependencyError(f"no photographs under {folder}; set REDECODE_DATA to the folder that holds train/")
     return [p for i, p in enumerate(paths) if (i % VALIDATION_STRIDE == 0) == validation]
@@ -110,35 +110,80 @@ def to_network(planes: NDArray[np.float32]) -> Tensor:
     return scaled
 
 
-def random_crop(image: NDArray[np.uint8], patch: int, config: DataConfig, generator: random.Random) -> tuple[NDArray[np.uint8], int, str]:
-    """A random crop of a photograph, and how to compress it.
+class Draw(NamedTuple):
+    """Where a crop is cut out of a photograph, and how it is compressed.
+
+    Attributes:
+        photograph: its number.
+        shrunk: 1 for its copy at 0.7 of the size.
+        top, left: of the crop, in pixels.
+        turns: by 90°, 0 … 3, and then whether it is mirrored, 0 or 1.
+        mirrored: 0 or 1.
+        quality: quality factor.
+        kind: number of an entry of KINDS.
+    """
+
+    photograph: int
+    shrunk: int
+    top: int
+    left: int
+    turns: int
+    mirrored: int
+    quality: int
+    kind: int
+
+
+# Kinds of files: one component of studio range or of full range, or chroma of these resolutions.
+KINDS = ("studio", "gray", "4:4:4", "4:2:2", "4:2:0")
+
+
+def draw(size: tuple[int, int], patch: int, config: DataConfig, generator: random.Random, photograph: int = 0, shrunk: int = 0) -> Draw:
+    """Draw a crop of a photograph.
 
     Args:
-        image: uint8 [H, W, 3], no side smaller than the patch.
+        size: (height, width) of the photograph or of its shrunk copy, no smaller than the patch.
         patch: side of the crop, a multiple of 16.
         config: what is drawn from.
         generator: draws.
-
-    Returns:
-        The crop, the quality factor and the subsampling, as :func:`make_sample` takes them.
+        photograph, shrunk: of :class:`Draw`.
     """
-    top = generator.randrange(image.shape[0] - patch + 1)
-    left = generator.randrange(image.shape[1] - patch + 1)
-    crop: NDArray[Any] = image[top : top + patch, left : left + patch]
+    top = generator.randrange(size[0] - patch + 1)
+    left = generator.randrange(size[1] - patch + 1)
     # The eight symmetries of the square.
-    crop = np.rot90(crop, generator.randrange(4))
-    if generator.random() < 0.5:
-        crop = crop[:, ::-1]
-    crop = np.ascontiguousarray(crop)
+    turns = generator.randrange(4)
+    mirrored = int(generator.random() < 0.5)
     highest = COARSE_QUALITY if generator.random() < config.coarse else config.quality_high
     span = np.log(highest / config.quality_low)
     quality = round(config.quality_low * float(np.exp(span * generator.random())))
     if generator.random() < config.gray:
-        studio = generator.random() < 0.5
-        luma = colour.studio_luma(crop) if studio else colour.to_uint8(colour.to_planes(crop)[0])
-        return luma, quality, "4:4:4"
-    subsampling = "4:2:0" if generator.random() < config.subsampled else generator.choice(["4:4:4"] * 3 + ["4:2:2"])
-    return crop, quality, subsampling
+        kind = "studio" if generator.random() < 0.5 else "gray"
+    else:
+        kind = "4:2:0" if generator.random() < config.subsampled else generator.choice(["4:4:4"] * 3 + ["4:2:2"])
+    return Draw(photograph, shrunk, top, left, turns, mirrored, quality, KINDS.index(kind))
+
+
+def cut(image: NDArray[np.uint8], patch: int, drawn: Draw) -> tuple[NDArray[np.uint8], int, str]:
+    """The crop that was drawn.
+
+    Args:
+        image: uint8 [H, W, 3], the photograph or its shrunk copy.
+        patch: side of the crop.
+        drawn: as :func:`draw` gives it.
+
+    Returns:
+        The crop, the quality factor and the subsampling, as :func:`make_sample` takes them.
+    """
+    crop: NDArray[Any] = image[drawn.top : drawn.top + patch, drawn.left : drawn.left + patch]
+    crop = np.rot90(crop, drawn.turns)
+    if drawn.mirrored:
+        crop = crop[:, ::-1]
+    crop = np.ascontiguousarray(crop)
+    kind = KINDS[drawn.kind]
+    if kind == "studio":
+        return colour.studio_luma(crop), drawn.quality, "4:4:4"
+    if kind == "gray":
+        return colour.to_uint8(colour.to_planes(crop)[0]), drawn.quality, "4:4:4"
+    return crop, drawn.quality, kind
 
 
 class Crops(IterableDataset[Sample]):
@@ -170,18 +215,26 @@ class Crops(IterableDataset[Sample]):
                 self.shrunk.append(np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)))
 
     def __iter__(self) -> Iterator[Sample]:
+        for drawn in self.draws():
+            image = (self.shrunk if drawn.shrunk else self.images)[drawn.photograph]
+            yield make_sample(*cut(image, self.patch, drawn))
+
+    def draws(self) -> Iterator[Draw]:
+        """What is drawn for each crop, without the crops."""
         info = torch.utils.data.get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        weights = {id(pool): [im.shape[0] * im.shape[1] for im in pool] for pool in (self.images, self.shrunk)}
+        pools = (self.images, self.shrunk)
+        areas = [list(itertools.accumulate(image.shape[0] * image.shape[1] for image in pool)) for pool in pools]
         share = self.batch // self.processes
         # Loaders take whole batches from their workers by turns.
         for step in itertools.count(worker, workers):
             begin = self.first + step * self.batch + self.rank * share
             for number in range(begin, begin + share):
                 generator = random.Random(f"{self.seed}/{number}")
-                pool = self.shrunk if generator.random() < self.config.downscale and self.shrunk else self.images
-                (image,) = generator.choices(pool, weights[id(pool)])
-                yield make_sample(*random_crop(image, self.patch, self.config, generator))
+                shrunk = int(generator.random() < self.config.downscale and bool(self.shrunk))
+                (photograph,) = generator.choices(range(len(pools[shrunk])), cum_weights=areas[shrunk])
+                height, width, _ = pools[shrunk][photograph].shape
+                yield draw((height, width), self.patch, self.config, generator, photograph, shrunk)
 
 
 def validation_set(folder: Path, quality: int, subsampling: str | None, count: int, side: int) -> list[Sample]:
@@ -222,7 +275,7 @@ def calibration_crops(folder: Path) -> Iterator[tuple[NDArray[np.uint8], int, st
     mix = DataConfig(patch=CALIBRATION_SIDE, quality_low=5, quality_high=90)
     image = None
     for image in large:
-        yield random_crop(image, CALIBRATION_SIDE, mix, generator)
+        yield cut(image, CALIBRATION_SIDE, draw((image.shape[0], image.shape[1]), CALIBRATION_SIDE, mix, generator))
     if image is None:
         raise DependencyError(f"no photograph under {folder} has {CALIBRATION_SIDE} pixels on both sides")
 
