@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -313,3 +314,18 @@ def test_times_are_kept_on_request(tmp_path: Path) -> None:
     files.save(DATA, tmp_path / "c.png", overwrite=False)
     assert (tmp_path / "b.png").stat().st_mtime_ns == 10**18 + 123_456_700
     assert (tmp_path / "c.png").stat().st_mtime > 1.2e9
+
+
+@pytest.mark.parametrize("start, whole", [(b"\xff\xd8\xff", True), (b"\0\0\0\x1cftypavif", True), (b"", False), (b"GIF7", False)])
+def test_of_what_is_no_picture_only_the_beginning_is_read(tmp_path: Path, start: bytes, whole: bool) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(start)
+    os.truncate(path, 50 << 20)
+    tracemalloc.start()
+    data = files.read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(data) == (50 << 20 if whole else 12)
+    assert data.startswith(start)
+    # Never twice in memory.
+    assert peak < (65 << 20 if whole else 1 << 20)

@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO
@@ -22,9 +23,11 @@ INPUT_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo"}
 STANDARD = Path("-")
 # A JPEG of as many pixels as are ever allowed is smaller.
 MAX_BYTES = 1 << 30
-# How the files begin that redecode reads: JPEG, PNG, GIF, BMP, TIFF, WebP, AVIF. Of anything else no more than this is read.
-_SIGNATURES = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"\0\0\0")
+# How the files begin that redecode reads: JPEG, PNG, GIF, BMP, TIFF, WebP; and AVIF, from its fifth byte on. Of anything else no more than
+# this is read.
+_SIGNATURES, _BRAND = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF"), b"ftyp"
 _SIGNATURE_LENGTH = 12
+_CHUNK = 1 << 20
 
 
 def refuse_existing(target: Path) -> None:
@@ -59,12 +62,16 @@ def read_from(file: BinaryIO) -> bytes:
         TooLargeError: more than MAX_BYTES.
     """
     start = file.read(_SIGNATURE_LENGTH)
-    if not start.startswith(_SIGNATURES):
+    if not start.startswith(_SIGNATURES) and start[4:8] != _BRAND:
         return start
-    data = start + file.read(MAX_BYTES)
-    if len(data) > MAX_BYTES:
-        raise TooLargeError(f"the file is larger than {MAX_BYTES >> 20} MiB")
-    return data
+    # Which grows in place and gives its bytes away without a copy.
+    whole = BytesIO()
+    whole.write(start)
+    while chunk := file.read(_CHUNK):
+        whole.write(chunk)
+        if whole.tell() > MAX_BYTES:
+            raise TooLargeError(f"the file is larger than {MAX_BYTES >> 20} MiB")
+    return whole.getvalue()
 
 
 def format_of(source: Path) -> FormatName | None:

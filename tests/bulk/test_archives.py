@@ -7,9 +7,11 @@ import gzip
 import io
 import lzma
 import os
+import struct
 import sys
 import tarfile
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -294,6 +296,33 @@ def test_other_members_stay_as_they_were(tmp_path: Path) -> None:
     with tarfile.open(fileobj=result, encoding="utf-8") as made:
         found = [(m.name, m.mtime, m.mode, m.uname, made.extractfile(m).read()) for m in made]  # type: ignore[union-attr]
     assert found == [(name, 1_700_000_000.5, 0o640, "me", name.encode(errors="surrogateescape")) for name in names]
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG of a kilobyte that claims to be of some size."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1 << 20))) + chunk(b"IEND", b"")
+
+
+def test_limits_hold_for_files_and_members(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    huge = {"zeros.jpg": bytes(50 << 20), "claims.jpg": claiming(60_000, 60_000), "wide.jpg": claiming(400, 300), "good.jpg": jpeg(1)}
+    (source / "x.tar").write_bytes(tar(*(member(name, data) for name, data in huge.items())))
+    for name, data in huge.items():
+        (source / name).write_bytes(data)
+    options = ["--workers", "1", "--max-pixels", "0.01"]
+    result = CliRunner().invoke(cli.command_app, ["bulk", str(source), str(out), *options])
+    assert result.exit_code == 1, result.output
+    assert "2 restored, 6 failed" in result.output
+    rows = {row.input: row for row in manifest.rows(stores.make(str(out)))}
+    for name in ("zeros.jpg", "claims.jpg", "wide.jpg"):
+        assert rows["x.tar"].failures[name] == rows[name].message
+    assert "pixels" in rows["wide.jpg"].message
 
 
 def test_the_command_names_what_is_lost(tmp_path: Path) -> None:

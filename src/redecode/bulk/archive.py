@@ -13,6 +13,7 @@ import itertools
 import lzma
 import posixpath
 import re
+import shutil
 import tarfile
 import tempfile
 import zlib
@@ -148,11 +149,7 @@ class _Writer:
     def _picture(self, file: _Stream, member: tarfile.TarInfo) -> None:
         if member.size > files.MAX_BYTES:
             raise TooLargeError(f"the file is larger than {files.MAX_BYTES >> 20} MiB")
-        file.seek(member.offset_data)
-        data = file.read(member.size)
-        if len(data) < member.size:
-            raise UnreadableError("the archive ends within it")
-        restored = self._restore_picture(data)
+        restored = self._restore_picture(files.read_from(cast(BinaryIO, _Content(file, member))))
         made = tarfile.TarInfo(self._renamed(member.name))
         made.size, made.mtime, made.mode = len(restored.data), member.mtime, member.mode
         self._output.addfile(made, io.BytesIO(restored.data))
@@ -165,13 +162,7 @@ class _Writer:
     def _copy(self, file: _Stream, member: tarfile.TarInfo) -> None:
         # First aside, so that nothing of a member that is not whole gets into the result.
         with tempfile.SpooledTemporaryFile(_MAX_MEMORY) as aside:
-            file.seek(member.offset_data)
-            left = member.size
-            while left and (data := file.read(min(left, _MAX_MEMORY))):
-                aside.write(data)
-                left -= len(data)
-            if left:
-                raise UnreadableError("the archive ends within it")
+            shutil.copyfileobj(cast(BinaryIO, _Content(file, member)), aside)
             aside.seek(0)
             self._output.addfile(member, cast(BinaryIO, aside))
         self._written.add(_clean(member.name))
@@ -296,6 +287,26 @@ class _Stream:
 
     def tell(self) -> int:
         return self._file.tell()
+
+
+class _Content:
+    """What a member holds, as a file to read."""
+
+    def __init__(self, file: _Stream, member: tarfile.TarInfo) -> None:
+        self._file, self._left = file, member.size
+        file.seek(member.offset_data)
+
+    def read(self, size: int) -> bytes:
+        """
+        Raises:
+            UnreadableError: the archive ends first.
+        """
+        wanted = min(size, self._left)
+        data = self._file.read(wanted)
+        if len(data) < wanted:
+            raise UnreadableError("the archive ends within it; it was left out")
+        self._left -= wanted
+        return data
 
 
 @contextmanager
