@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from . import pipelining, weights
 from .codec import dct
-from .codec.picture import Picture
+from .codec.picture import Picture, by_past
 from .codec.quality import nearest_quality
 from .codec.raster import RasterImage
 from .codec.source import Source, picture_of
@@ -156,8 +156,11 @@ class Decoder:
         """L_B of a picture, in one piece: float32 [components, H, W], planes 0 … 255, neither projected nor rounded.
 
         Where there is a file, :func:`redecode.restoration.shrinkage.shrink` moves what the network gives further into the file's cells.
-        At high qualities it is blended with the plain decode instead (see BASE_BLEND).
+        At high qualities it is blended with the plain decode instead (see BASE_BLEND). Where an earlier compression shows, it is L_B of
+        that.
         """
+        if (times := by_past(picture)) is not None:
+            return _joined(times, self.base_layer)
         weight, plain = _weight(picture, BASE_BLEND), picture.planes()
         if not weight:
             return plain
@@ -173,6 +176,8 @@ class Decoder:
 
     def texture_layer(self, picture: Picture, base: Float32) -> Float32:
         """L_T of a picture, like :meth:`base_layer`; the higher the quality, the more it is blended with L_B (see TEXTURE_BLEND)."""
+        if (times := by_past(picture)) is not None:
+            return _joined(times, lambda own: self.texture_layer(own, base))
         weight = _weight(picture, TEXTURE_BLEND)
         return _blend(base, self._run("texture", picture, picture.planes()), weight) if weight else base
 
@@ -228,6 +233,12 @@ def _mask(base: Float32, picture: Picture, kept: tuple[slice, slice], threshold:
     inside = [slice(part.start - wide.start, part.stop - wide.start) for part, wide in zip(kept, around, strict=True)]
     diversity = orientation_diversity(luma(base[:, around[0], around[1]], picture))
     return region_mask(diversity, threshold)[inside[0], inside[1]]
+
+
+def _joined(times: tuple[Picture, Picture, NDArray[np.bool_]], layer: Callable[[Picture], Float32]) -> Float32:
+    """A layer of a picture with a past, see :func:`by_past`."""
+    earlier, as_is, where = times
+    return layer(earlier) if where.all() else np.where(where, layer(earlier), layer(as_is))
 
 
 def _weight(picture: Picture, blend: tuple[int, int]) -> float:

@@ -10,7 +10,6 @@ from .codec.metadata import Metadata
 from .codec.picture import read
 from .codec.quality import nearest_quality
 from .codec.raster import RasterImage
-from .codec.recompression import FirstGeneration, first_generation
 from .codec.trace import Trace
 
 
@@ -27,16 +26,15 @@ def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
     Raises:
         RedecodeError: the file cannot be read.
     """
-    picture = read(data, max_pixels, as_is=True)
-    return describe(picture, first_generation(picture) if isinstance(picture, JpegImage) else None)
+    return describe(read(data, max_pixels))
 
 
-def describe(picture: JpegImage | RasterImage, earlier: FirstGeneration | None) -> dict[str, Any]:
-    """As :func:`inspect`, of a picture that was read as it is, and what it was before it was compressed again."""
-    return _of_jpeg(picture, earlier) if isinstance(picture, JpegImage) else _of_raster(picture)
+def describe(picture: JpegImage | RasterImage) -> dict[str, Any]:
+    """As :func:`inspect`, of a picture that was read."""
+    return _of_jpeg(picture) if isinstance(picture, JpegImage) else _of_raster(picture)
 
 
-def _of_jpeg(image: JpegImage, earlier: FirstGeneration | None) -> dict[str, Any]:
+def _of_jpeg(image: JpegImage) -> dict[str, Any]:
     quality, fit = nearest_quality(image.components[0].table)
     return {
         "format": "progressive JPEG" if image.progressive else "JPEG",
@@ -49,7 +47,7 @@ def _of_jpeg(image: JpegImage, earlier: FirstGeneration | None) -> dict[str, Any
         "damaged": image.damaged,
         "bytes_after_the_picture": image.trailing or None,
         "metadata": _present(image.metadata),
-        "earlier_compression": earlier and f"JPEG of quality about {earlier.quality} (confidence {earlier.confidence:.0%})",
+        "earlier_compression": image.past and image.past.told(quality),
         "luma_table": image.components[0].table.tolist(),
         "chroma_table": image.components[1].table.tolist() if len(image.components) > 1 else None,
     }

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from conftest import EXAMPLES
+from redecode import Decoder
 from redecode.codec import jpeg
+from redecode.codec.jpeg import JpegImage, Past
 from redecode.codec.picture import read
-from redecode.codec.recompression import first_generation
+from redecode.codec.recompression import find_past
+from redecode.evaluation.metrics import psnr
 
 
 @pytest.fixture(scope="module")
@@ -19,38 +23,133 @@ def original() -> np.ndarray:
         return np.asarray(image.reduce(2))
 
 
-def saved_again(data: bytes, quality: int, subsampling: str) -> bytes:
+@pytest.fixture(scope="module")
+def decoder() -> Decoder:
+    return Decoder("fast")
+
+
+def pixels_of(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
-        return jpeg.compress(np.asarray(image), quality, subsampling)
+        return np.asarray(image)
 
 
-@pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4", "gray"])
+def saved_again(data: bytes, quality: int, subsampling: str = "4:2:0", crop: tuple[int, int] = (0, 0)) -> bytes:
+    return jpeg.compress(np.ascontiguousarray(pixels_of(data)[crop[0] :, crop[1] :]), quality, subsampling)
+
+
+def past_of(data: bytes) -> Past:
+    image = read(data)
+    assert isinstance(image, JpegImage)
+    assert image.past is not None
+    return image.past
+
+
+def with_caption(pixels: np.ndarray) -> np.ndarray:
+    """New words on a pale panel, and squares on it that hardly show."""
+    image = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(image)
+    top = image.height - 80
+    draw.rectangle((0, top, image.width, image.height), fill=(236, 232, 220))
+    draw.text((8, top + 6), "New words on an old picture", fill=(30, 30, 60), font=ImageFont.load_default(16))
+    for index in range(6):
+        draw.rectangle((10 + 30 * index, top + 50, 30 + 30 * index, top + 65), fill=(233 - index, 232, 220))
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:2:2", "4:4:4", "gray"])
 @pytest.mark.parametrize(("first", "second"), [(10, 90), (30, 85)])
-def test_the_first_generation_comes_back(original: np.ndarray, first: int, second: int, subsampling: str) -> None:
+def test_the_first_compression_comes_back(original: np.ndarray, first: int, second: int, subsampling: str) -> None:
     pixels, sampling = (original[..., 1], "4:4:4") if subsampling == "gray" else (original, subsampling)
     once = jpeg.compress(np.ascontiguousarray(pixels), first, sampling)
-    image = read(saved_again(once, second, sampling))
-    assert isinstance(image, jpeg.JpegImage)
-    assert image.resaved == second
-    for ours, theirs in zip(image.components, jpeg.read(once).components, strict=True):
+    past = past_of(saved_again(once, second, sampling))
+    assert (past.trace.offset, past.trace.quality) == ((0, 0), first)
+    assert past.holds.mean() > 0.9
+    assert past.image is not None
+    for ours, theirs in zip(past.image.components, jpeg.read(once).components, strict=True):
         np.testing.assert_array_equal(ours.table, theirs.table)
         assert (ours.coefficients == theirs.coefficients).mean() > 0.995
 
 
-@pytest.mark.parametrize("quality", [10, 50, 90])
-def test_what_was_compressed_once_stays(original: np.ndarray, quality: int) -> None:
-    data = jpeg.compress(original, quality)
-    assert first_generation(jpeg.read(data)) is None
+def test_what_came_later_keeps_its_own_cells(original: np.ndarray, decoder: Decoder) -> None:
+    truth = with_caption(original)
+    twice = jpeg.compress(with_caption(pixels_of(jpeg.compress(original, 10))), 90)
+    past = past_of(twice)
+    new = (truth.shape[0] - 80) // 16 + 1
+    assert not past.holds[new:].any()
+    assert past.holds[: new - 2].mean() > 0.9
+    ours, as_is = (decoder.decode(read(twice, as_is=own), texture=0).image for own in (False, True))
+    np.testing.assert_array_equal(ours[16 * (new + 1) :], as_is[16 * (new + 1) :])
+    assert psnr(truth, ours) > psnr(truth, as_is) + 0.3
+
+
+@pytest.mark.parametrize(
+    ("first", "crop", "second"), [(10, (4, 3), 75), (10, (4, 3), 95), (30, (5, 2), 60), (50, (0, 6), 90), (20, (1, 0), 80)]
+)
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
+def test_another_grid(original: np.ndarray, first: int, crop: tuple[int, int], second: int, subsampling: str) -> None:
+    past = past_of(saved_again(jpeg.compress(original, first, subsampling), second, subsampling, crop))
+    assert past.trace.offset == (-crop[0] % 8, -crop[1] % 8)
+    assert abs(past.trace.quality - first) <= 2
+    assert past.image is None
+    assert past.holds.mean() > 0.8
+
+
+def test_restoring_on_another_grid_gains(original: np.ndarray, decoder: Decoder) -> None:
+    twice = saved_again(jpeg.compress(with_caption(original), 10), 90, crop=(4, 3))
+    truth = with_caption(original)[4:, 3:]
+    ours, as_is = (decoder.decode(read(twice, as_is=own), texture=0).image for own in (False, True))
+    assert psnr(truth, ours) > psnr(truth, as_is) + 0.3
+
+
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:2:2", "4:4:4"])
+@pytest.mark.parametrize("quality", [10, 50, 75, 90, 97])
+def test_what_was_compressed_once_has_no_past(original: np.ndarray, quality: int, subsampling: str) -> None:
+    assert find_past(jpeg.read(jpeg.compress(original, quality, subsampling))) is None
+    assert find_past(jpeg.read(jpeg.compress(np.ascontiguousarray(original[..., 1]), quality))) is None
 
 
 def test_a_weaker_first_compression_does_not_matter(original: np.ndarray) -> None:
-    twice = saved_again(jpeg.compress(original, 90), 40, "4:2:0")
-    assert first_generation(jpeg.read(twice)) is None
+    for crop in ((0, 0), (3, 5)):
+        assert find_past(jpeg.read(saved_again(jpeg.compress(original, 90), 40, crop=crop))) is None
 
 
 def test_as_is(original: np.ndarray) -> None:
-    twice = saved_again(jpeg.compress(original, 10), 90, "4:2:0")
+    twice = saved_again(jpeg.compress(original, 10), 90)
     image = read(twice, as_is=True)
-    assert isinstance(image, jpeg.JpegImage)
-    assert image.resaved is None
+    assert isinstance(image, JpegImage)
+    assert image.past is None
     np.testing.assert_array_equal(image.tables(), jpeg.read(twice).tables())
+
+
+def test_a_part_of_a_picture_has_its_part_of_the_past(original: np.ndarray) -> None:
+    image = read(saved_again(jpeg.compress(original, 10), 90))
+    assert isinstance(image, JpegImage)
+    part = image.crop((32, 96), (16, image.width))
+    assert part.past is not None
+    assert image.past is not None
+    np.testing.assert_array_equal(part.past.holds, image.past.holds[2:6, 1:])
+    assert part.past.image is not None
+    assert (part.past.image.height, part.past.image.width) == (part.height, part.width)
+
+
+def test_tiles_of_a_picture_with_a_past_make_the_whole(original: np.ndarray, decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = np.tile(original, (2, 2, 1))
+    for crop in ((0, 0), (4, 3)):
+        image = read(saved_again(jpeg.compress(large, 10), 90, crop=crop))
+        assert isinstance(image, JpegImage)
+        assert image.past is not None
+        whole = decoder.decode(image, texture=0.5)
+        monkeypatch.setattr("redecode.decoder.TILE", 192)
+        tiled = decoder.decode(image, texture=0.5)
+        monkeypatch.undo()
+        # Eight-bit networks and the order of sums: single levels.
+        assert (np.abs(whole.image.astype(int) - tiled.image) <= 1).mean() > 0.999
+
+
+def test_what_is_told(original: np.ndarray) -> None:
+    image = read(saved_again(jpeg.compress(original, 10), 75, crop=(4, 3)))
+    assert isinstance(image, JpegImage)
+    (note,) = image.notes
+    assert "compressed at about quality 10, cropped" in note
+    assert "compressed again at 75" in note
+    assert replace(image, past=None).notes == ()

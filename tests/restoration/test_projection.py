@@ -50,7 +50,7 @@ def test_luma_lands_in_the_cells(photograph: np.ndarray) -> None:
     image = jpeg.read(jpeg.compress(whole_blocks(photograph), 10))
     projected = projection.project(gaussian_filter(image.planes(), (0, 3, 3)), image)
     luma = image.components[0]
-    distance = projection.coefficients_of(projected[0], luma, image) / luma.table - luma.coefficients
+    distance = jpeg.coefficients_of(projected[0], luma, image) / luma.table - luma.coefficients
     assert np.abs(distance).max() <= 0.5
 
 
@@ -109,7 +109,7 @@ def test_estimate_multiplies_distances_by_their_gains(photograph: np.ndarray, su
     moved = shrinkage.shrink(planes, image, gains)
     for index, component in enumerate(image.components):
         before, after = (
-            projection.coefficients_of(p[index], component, image) / component.table - component.coefficients for p in (planes, moved)
+            jpeg.coefficients_of(p[index], component, image) / component.table - component.coefficients for p in (planes, moved)
         )
         kind = 0 if index == 0 else 2 if component.sampling == image.max_sampling else 1
         side = np.where(component.coefficients == 0, 0, np.where(before * component.coefficients > 0, 1, 2))

@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from redecode.codec import colour, jpeg  # noqa: E402
-from redecode.restoration import projection, shrinkage  # noqa: E402
+from redecode.restoration import shrinkage  # noqa: E402
 from redecode.training import data  # noqa: E402
 from redecode.training import shrinkage as differentiable  # noqa: E402
 from redecode.training.export.shrinkage_table import shrinkage_table  # noqa: E402
@@ -17,7 +17,7 @@ KINDS = ("gray", "4:4:4", "4:2:2", "4:2:0")
 def distances(planes: np.ndarray, image: jpeg.JpegImage) -> list[np.ndarray]:
     """From the middles of the cells, in steps, of every component."""
     found = zip(planes, image.components, strict=True)
-    return [projection.coefficients_of(plane, c, image) / c.table - c.coefficients for plane, c in found]
+    return [jpeg.coefficients_of(plane, c, image) / c.table - c.coefficients for plane, c in found]
 
 
 def test_every_coefficient_moves_to_its_mean(photograph: np.ndarray) -> None:

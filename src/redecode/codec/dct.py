@@ -15,18 +15,20 @@ Float64 = NDArray[np.float64]
 
 def _basis() -> Float64:
     k = np.arange(BLOCK)
-    basis = np.cos(np.pi * (2 * k[None, :] + 1) * k[:, None] / (2 * BLOCK)) * np.sqrt(2 / BLOCK)
+    basis: Float64 = np.cos(np.pi * (2 * k[None, :] + 1) * k[:, None] / (2 * BLOCK)) * np.sqrt(2 / BLOCK)
     basis[0] /= np.sqrt(2)
-    # The two-dimensional transform of a flattened block is one 64×64 matrix: a single large matrix product
-    # serves all blocks at once, where 8×8 products would each be too small for BLAS.
-    return np.rint(np.kron(basis, basis) * _FRACTION) / _FRACTION
+    return basis
 
 
 # Processors differ in the order in which they add up a matrix product. So that all give the same pixels, products are in float64, of a
 # basis in fixed point: the sums over a file's coefficients, which are integers below 2^16, are exact (16 + 30 + 6 bits), and other sums
 # differ by far less than the float32 that they are rounded to can hold.
 _FRACTION = 2.0**30
-_BASIS = _basis()
+# The two-dimensional transform of a flattened block is one 64×64 matrix: a single large matrix product
+# serves all blocks at once, where 8×8 products would each be too small for BLAS.
+_BASIS = np.rint(np.kron(_basis(), _basis()) * _FRACTION) / _FRACTION
+# The transform of 8 samples, float32 [frequencies, samples], for statistics that no pixel depends on.
+BASIS: Float32 = _basis().astype(np.float32)
 # Blocks in one matrix product. More would go to threads of BLAS's own, which wait busily between products and take the cores from the
 # networks: a fifth of the time of several pictures.
 _TOGETHER = 64

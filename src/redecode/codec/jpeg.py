@@ -21,6 +21,7 @@ from . import metadata as metadata_
 from .formats import FormatName
 from .metadata import Metadata
 from .quality import nearest_quality
+from .trace import Trace
 
 MAX_PIXELS = 268_435_456
 # Blocks that the scans of a file may visit in all. The largest picture takes 100 million with the scans that encoders write. Without data
@@ -62,6 +63,41 @@ class Component:
 
 
 @dataclass(frozen=True)
+class Past:
+    """An earlier, stronger compression of a file's picture, and where in it that shows.
+
+    Attributes:
+        trace: its block grid and its tables.
+        holds: bool [rows, columns], for each `unit` of the file whether it fits the earlier compression.
+        image: the earlier file, of the same size and sampling, where it had the same block grid and could be recovered; else None.
+            It has a meaning where `holds` is true.
+    """
+
+    trace: Trace
+    holds: NDArray[np.bool_]
+    image: JpegImage | None = None
+
+    def crop(self, rows: tuple[int, int], columns: tuple[int, int], unit: tuple[int, int]) -> Past:
+        """The past of a part of the picture, see :meth:`JpegImage.crop`."""
+        held = tuple(slice(first // side, -(-last // side)) for (first, last), side in zip((rows, columns), unit, strict=True))
+        # The part begins with a whole block, so that the offset stays.
+        return replace(self, holds=self.holds[held], image=self.image and self.image.crop(rows, columns))
+
+    def told(self, quality: int) -> str:
+        """The history of the file, in words: "compressed at about quality 10, cropped and compressed again at 75 (99 % sure)".
+
+        Args:
+            quality: of the file itself.
+        """
+        cropped = "" if self.trace.offset == (0, 0) else ", cropped"
+        parts = "" if self.holds.all() else f", with {1 - self.holds.mean():.0%} of it changed since"
+        return (
+            f"compressed at about quality {self.trace.quality}{cropped} and compressed again at {quality}"
+            f" ({self.trace.confidence:.0%} sure{parts})"
+        )
+
+
+@dataclass(frozen=True)
 class JpegImage:
     """A parsed JPEG.
 
@@ -74,8 +110,8 @@ class JpegImage:
             writes them, that is inverted (but for the YCC of YCCK, which is that of the inks themselves).
         progressive: whether the frame is progressive (SOF2, SOF10).
         damaged: whether picture data is missing or corrupt; what could be read is there, the rest is gray.
-        resaved: where this is the first generation of a file that was compressed twice (see
-            :mod:`redecode.codec.recompression`), the nearest quality factor of the second compression.
+        past: an earlier, stronger compression that shows in the coefficients (see :mod:`redecode.codec.recompression`); None where none
+            does, or was looked for.
         trailing: bytes after the picture's end (a second picture, a gain map, a video), which are left alone.
         trailing_kind: what they are.
         metadata: EXIF, ICC profile and the like.
@@ -88,7 +124,7 @@ class JpegImage:
     colour_model: str = "gray"
     progressive: bool = False
     damaged: bool = False
-    resaved: int | None = None
+    past: Past | None = None
     trailing: int = 0
     trailing_kind: str = ""
     metadata: Metadata = field(default_factory=Metadata)
@@ -134,10 +170,8 @@ class JpegImage:
         notes = []
         if self.damaged:
             notes.append("parts of the picture data are missing or corrupt; what is there was restored")
-        if self.resaved:
-            notes.append(
-                f"it was compressed twice, at quality {self.quality} and {self.resaved}, and restored from the first; --as-is ignores that"
-            )
+        if self.past:
+            notes.append(f"it was {self.past.told(self.quality)}, and restored from the first; --as-is ignores that")
         if self.trailing:
             notes.append(f"{self.trailing} bytes after the picture ({self.trailing_kind}) were left out")
         return tuple(notes)
@@ -165,8 +199,11 @@ class JpegImage:
             return (replace(self, components=self.components[:3], colour_model="YCbCr"), *parts)
         return parts
 
-    def planes(self) -> Float32:
+    def planes(self, rounded: bool = False) -> Float32:
         """All components at full size.
+
+        Args:
+            rounded: round the samples to 0 … 255 before any interpolation, as decoders do that give 8 bits.
 
         Returns:
             float32 [components, height, width], 0 … 255 but neither rounded nor clipped. Subsampled
@@ -176,7 +213,8 @@ class JpegImage:
         h_max, v_max = self.max_sampling
         size = (self.height, self.width)
         factors = [(Fraction(v_max, c.sampling[1]), Fraction(h_max, c.sampling[0])) for c in self.components]
-        return np.stack([upsample(c.plane(), own, size) for c, own in zip(self.components, factors, strict=True)])
+        samples = [np.floor(c.plane() + np.float32(0.5)).clip(0, 255) if rounded else c.plane() for c in self.components]
+        return np.stack([upsample(own, factor, size) for own, factor in zip(samples, factors, strict=True)])
 
     @property
     def origin(self) -> tuple[int, int]:
@@ -208,7 +246,13 @@ class JpegImage:
             right = _blocks(columns, self.width, h, h_max)
             size = (-(-height * v // v_max), -(-width * h // h_max))
             components.append(replace(component, coefficients=component.coefficients[down, right], size=size))
-        return replace(self, width=width, height=height, components=tuple(components))
+        past = self.past and self.past.crop(rows, columns, self.unit)
+        return replace(self, width=width, height=height, components=tuple(components), past=past)
+
+    @property
+    def as_is(self) -> JpegImage:
+        """The picture without its past."""
+        return replace(self, past=None)
 
     def tables(self) -> NDArray[np.uint16]:
         """Quantization steps of luma and chroma, uint16 [2, 8, 8].
@@ -224,6 +268,33 @@ def _blocks(span: tuple[int, int], end: int, factor: int, largest: int) -> slice
     """A span of pixels in blocks of a component; at the picture's end with all blocks that there are, which may be more than it shows."""
     first, last = (edge * factor // largest // dct.BLOCK for edge in span)
     return slice(first, None if span[1] == end else last)
+
+
+def coefficients_of(plane: Float32, component: Component, image: JpegImage) -> Float32:
+    """DCT coefficients of a full-size plane's samples on a component's own grid.
+
+    Args:
+        plane: float32 [H, W], 0 … 255.
+        component: one whose sampling factors divide the largest ones.
+        image: the file that it is of.
+
+    Returns:
+        float32 [rows, columns, 8, 8], like the component's.
+    """
+    rows, columns = component.coefficients.shape[:2]
+    down, right = pixels_per_sample(component, image)
+    padding = [(0, rows * dct.BLOCK * down - plane.shape[0]), (0, columns * dct.BLOCK * right - plane.shape[1])]
+    padded = np.pad(plane, padding, mode="edge")
+    if (down, right) != (1, 1):
+        # Encoders average the pixels of a chroma sample. Among all changes of the pixels that give the samples a certain change, the
+        # smallest is the same one for all pixels of a sample: that makes this the orthogonal projection.
+        padded = np.asarray(Image.fromarray(padded).reduce((right, down)))
+    return dct.forward(dct.to_blocks(padded - np.float32(128)))
+
+
+def pixels_per_sample(component: Component, image: JpegImage) -> tuple[int, int]:
+    """Rows and columns of pixels that a sample stands for."""
+    return image.max_sampling[1] // component.sampling[1], image.max_sampling[0] // component.sampling[0]
 
 
 def upsample(plane: Float32, factors: tuple[Fraction, Fraction], size: tuple[int, int]) -> Float32:

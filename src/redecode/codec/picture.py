@@ -5,16 +5,17 @@ This is not in the package's `__init__`, so that the names of the formats can be
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import jpeg, raster
+from . import colour, jpeg, raster
 from .formats import FormatName
 from .jpeg import MAX_PIXELS, JpegImage
 from .metadata import Metadata
-from .recompression import first_generation
+from .recompression import find_past
 
 Float32 = NDArray[np.float32]
 
@@ -104,14 +105,29 @@ def read(
         data: the whole file.
         max_pixels: refuse files whose header claims more.
         force_quality: take a picture that is no JPEG for one of this quality factor.
-        as_is: take a JPEG as it is. Else the first generation of one that was compressed twice takes its place, where it shows: to restore
-            that gains about 1 dB more.
+        as_is: take a JPEG as it is, and do not look for an earlier compression.
 
     Raises:
         RedecodeError: what :func:`redecode.codec.jpeg.read` and :func:`redecode.codec.raster.read` raise.
     """
     if not data or data[:2] == b"\xff\xd8":
         image = jpeg.read(data, max_pixels)
-        earlier = None if as_is else first_generation(image)
-        return earlier.image if earlier else image
+        return image if as_is else replace(image, past=find_past(image))
     return raster.read(data, max_pixels, force_quality)
+
+
+def by_past(picture: Picture) -> tuple[Picture, Picture, NDArray[np.bool_]] | None:
+    """What to restore in place of a picture that was compressed before.
+
+    Returns:
+        The picture that the earlier compression left; the picture as it is, for what has changed since; and where the former holds,
+        bool [H, W]. None for a picture without a past.
+    """
+    if not isinstance(picture, JpegImage) or picture.past is None:
+        return None
+    past, as_is = picture.past, picture.as_is
+    rows, columns = picture.unit
+    where = past.holds.repeat(rows, 0).repeat(columns, 1)[: picture.height, : picture.width]
+    # Of a compression on another grid only the tables are known: they belong to the pixels that the file shows.
+    seen = past.image or raster.RasterImage(colour.to_uint8(colour.to_rgb(as_is.planes())), past.trace)
+    return seen, as_is, where

@@ -1,112 +1,300 @@
-"""Files that were compressed twice, as pictures are that were edited and saved, or sent on.
+"""Files that were compressed before, as pictures are that were edited and saved, or sent on.
 
-Where the second compression left the block grid in place, the coefficients still lie near multiples of the first one's coarser steps.
-Rounding them to these gives back the file of the first generation, mostly to the last coefficient; and that is the
-one to restore, because its quantization did the damage.
+A second compression leaves the DCT coefficients of the first one near multiples of its steps, on its own block grid. Three questions:
+
+1. On the same grid, do the coefficients of the file lie where multiples of other, coarser steps are quantized to? (Lukáš and Fridrich,
+   "Estimation of primary quantization matrix in double compressed JPEG images", 2003; Neelamani et al., "JPEG compression history
+   estimation for color images", 2006.)
+2. Else, is there another of the 64 grids on which the picture's coefficients are periodic? (Bianchi and Piva, "Detection of nonaligned
+   double JPEG compression based on integer periodicity maps", 2012; see :func:`redecode.codec.trace.find_coarser`.)
+3. Which blocks fit the answer? What was written into the picture later does not (block-grained localization, Bianchi and Piva, "Image
+   forgery localization via block-grained analysis of JPEG artifacts", 2012).
+
+On the same grid the coefficients of the first compression are recovered, mostly to the last one, and with them its quantization cells. On
+another grid its tables are known, and tell the networks what they see.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import colour
-from .jpeg import Component, JpegImage
-from .quality import nearest_quality, standard_tables
-from .trace import Trace, find_trace
+from . import colour, dct
+from .jpeg import Component, JpegImage, Past, coefficients_of, pixels_per_sample
+from .quality import STANDARD, nearest_quality, standard_tables
+from .trace import PATCH, Trace, find_coarser, misfit, spread
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 # The first compression must be this much stronger, in quality factors, to be worth going back to.
 MIN_GAP = 5
-# Root mean square distance of coefficients from multiples of the first steps, in those steps, above which the steps are not believed for
-# a component. Evenly spread coefficients have 0.29.
-MAX_DISTANCE = 0.2
-# Side of the part in the middle of the picture that is looked at: four thousand blocks show as much as a million.
-SAMPLE = 512
-# Rows of blocks that are rounded anew at a time.
-_STRIP = 64
-# Tables of libjpeg so many quality factors around the estimate are tried as well.
-NEIGHBOURS = 3
+# Blocks that are looked at on the same grid, at first and to be sure.
+_LOOKED_AT, _SAMPLE = 1024, 8192
+# Rows of units that are decoded and compressed again at a time.
+_STRIP = 32
+# What rounding to 8 bits between the two compressions moves a coefficient by, at most: five standard deviations.
+_ROUNDING = 2.0
+# Logarithm of the likelihood ratio, for one coefficient, where it does not fit the first compression.
+_MISFIT = -4.0
+# Logarithm of the likelihood ratio that is believed, over all blocks looked at, and the least that makes a second look worth it.
+_DECISIVE, _PROMISING = 40.0, 10.0
+# The same for one block on average.
+_LEAST_EVIDENCE = 0.1
+# A trace is of use, and no chance, if at least this share of the picture fits it.
+_MIN_SHARE = 0.25
+# On another grid, second compressions below this quality factor leave too little of a first one, and first ones above this one leave
+# little to restore.
+_MIN_SECOND, _BEST_FIRST = 55, 88
+# A block on another grid fits where its coefficients are off by no more than this: on average over them, and the worst of them, as
+# variances of the later rounding (see redecode.codec.trace.misfit).
+_MEAN_OFF, _MAX_OFF = 1.6, 20.0
+# Of the inverse of the filter (1, 6, 1)/8, by which libjpeg's interpolation and averaging of chroma together blur: this to the distance.
+_POLE = 2 * np.sqrt(2) - 3
+_TAPS = 9
 
 
-@dataclass(frozen=True)
-class FirstGeneration:
-    """What a file was before it was compressed again.
-
-    Attributes:
-        image: the first generation; its `resaved` is set.
-        quality: nearest libjpeg quality factor of its luma table.
-        confidence: 0 … 1, as :class:`redecode.codec.trace.Trace`.
-    """
-
-    image: JpegImage
-    quality: int
-    confidence: float
-
-
-def first_generation(image: JpegImage) -> FirstGeneration | None:
-    """Look for an earlier, stronger compression on the same block grid.
+def find_past(image: JpegImage) -> Past | None:
+    """Look for an earlier, stronger compression.
 
     Args:
         image: a file; other colour models than gray and YCbCr are not looked at.
 
     Returns:
-        The earlier file, or None where nothing shows. Components in which the earlier steps cannot be made out keep their own.
+        What the picture was before, or None where nothing shows.
     """
-    if image.colour_model not in ("gray", "YCbCr") or image.damaged:
+    luma = image.components[0]
+    if image.colour_model not in ("gray", "YCbCr") or image.damaged or luma.sampling != image.max_sampling:
         return None
-    quality, _ = nearest_quality(image.components[0].table)
-    sample = image.crop(*(_middle(length, unit) for length, unit in zip((image.height, image.width), image.unit, strict=True)))
-    luma = sample.components[0]
-    trace = find_trace(colour.to_uint8(luma.plane()), offset=(0, 0), best=quality - MIN_GAP)
+    return _same_grid(image) or _another_grid(image)
+
+
+def _same_grid(image: JpegImage) -> Past | None:
+    luma, *chroma = image.components
+    found = _first_quality(luma)
+    if found is None:
+        return None
+    quality, evidence = found
+    tables = standard_tables(quality)
+    if image.gray:
+        tables[1] = 1
+    # A decoder that interpolates subsampled chroma, as nearly all do, blurs it for the second compression.
+    recovered = [_recovered(luma, tables[0])]
+    for component in chroma:
+        blurred = tuple(axis for axis in (0, 1) if pixels_per_sample(component, image)[axis] == 2)
+        recovered.append(_recovered(component, tables[1], blurred))
+    first = replace(image, components=tuple(recovered))
+    fits = _repeated(image, first)
+    if chroma and min(float(fit.mean()) for fit in fits[1:]) < _MIN_SHARE:
+        # What became of chroma cannot be told: it stays as it is.
+        first = replace(image, components=(recovered[0], *chroma))
+        fits = [_repeated(image, first)[0]]
+    holds = _by_unit(image, fits)
+    if holds.mean() < _MIN_SHARE:
+        return None
+    trace = Trace((0, 0), tables, quality, float(1 - 0.5 ** (evidence / _DECISIVE)))
+    return Past(trace, holds, first)
+
+
+def _first_quality(luma: Component) -> tuple[int, float] | None:
+    """The quality factor of an earlier compression on the same grid, and the logarithm of its likelihood ratio."""
+    blocks = np.abs(luma.coefficients.reshape(-1, dct.BLOCK**2))
+    own, _ = nearest_quality(luma.table)
+    qualities = np.arange(1, own - MIN_GAP + 1)
+    if not len(qualities) or not len(blocks):
+        return None
+    steps = luma.table.reshape(-1)
+    few = blocks[spread(len(blocks), _LOOKED_AT)]
+    evidence = _telling(few, steps, qualities)
+    if evidence.max() < _PROMISING:
+        return None
+    best = int(qualities[evidence.argmax()])
+    near = [quality for quality in range(best - 3, best + 4) if quality in qualities]
+    sample = luma.coefficients.reshape(-1, *luma.table.shape)[spread(len(blocks), _LOOKED_AT)]
+    quality = max(near, key=lambda quality: _share_repeated(sample, luma.table, standard_tables(quality)[0]))
+    # What is repeated, like the tiles of a game's map, is no further evidence.
+    distinct = np.unique(blocks[spread(len(blocks), _SAMPLE)], axis=0)
+    ratios = _block_evidence(distinct, steps, quality)
+    # Half of the blocks may have come later.
+    likelihood = float(np.logaddexp(0, ratios).sum() - len(ratios) * np.log(2))
+    return (quality, likelihood) if likelihood > max(_DECISIVE, _LEAST_EVIDENCE * len(distinct)) else None
+
+
+def _share_repeated(sample: NDArray[np.int16], table: NDArray[np.uint16], first: NDArray[np.uint16]) -> float:
+    """Share of blocks of luma that become the same when they are requantized, decoded and compressed again, other colours aside."""
+    coefficients = sample * table.astype(np.float32)
+    decoded = np.rint(dct.inverse(np.rint(coefficients / first) * first)).clip(-128, 127)
+    again = np.abs(dct.forward(decoded) - coefficients) - table / np.float32(2)
+    return float((again <= 1).all((1, 2)).mean())
+
+
+def _telling(blocks: NDArray[np.int16], steps: NDArray[np.uint16], qualities: NDArray[np.intp]) -> Float64:
+    """Logarithm of the likelihood ratio of an earlier compression, float64 for each quality factor, by the histogram of each frequency."""
+    total = np.zeros(len(qualities))
+    for frequency, step in enumerate(steps):
+        counts = np.bincount(blocks[:, frequency])
+        if len(counts) > 1:
+            first, place = np.unique(STANDARD[qualities - 1, 0, frequency], return_inverse=True)
+            fits, beyond, chance = _chances(counts, float(step), first)
+            # Half of the blocks may have come later.
+            total += np.where(beyond, np.where(fits, np.log(0.5 + 0.5 / chance), np.log(0.5)), 0).dot(counts)[place]
+    return total
+
+
+def _chances(counts: NDArray[np.intp], step: float, first: NDArray[np.uint16]) -> tuple[Bools, Bools, Float64]:
+    """Which quantized values fit earlier steps, and how many of them do so by chance.
+
+    Args:
+        counts: int [n], how often the values 0 … n − 1 occur.
+        step: the file's own.
+        first: uint16 [k], the earlier steps.
+
+    Returns:
+        Bool [k, n], whether a value is what a multiple of the earlier step may have become; bool [k, n], whether that multiple is not 0;
+        and float64 [k, 1], the share of the former among the latter, were the values distributed geometrically.
+    """
+    value = np.arange(len(counts)) * step
+    multiple = np.rint(value / first[:, None])
+    fits = np.abs(value - multiple * first[:, None]) <= step / 2 + _ROUNDING
+    beyond = multiple > 0
+    mean = (np.arange(len(counts)) * counts).sum() / max(1, counts[1:].sum())
+    envelope = (1 - 1 / max(mean, 1.01)) ** np.arange(len(counts))
+    chance = (envelope * (fits & beyond)).sum(1) / np.maximum((envelope * beyond).sum(1), np.finfo(np.float64).tiny)
+    return fits, beyond, np.clip(chance, 0.01, 1)[:, None]
+
+
+def _block_evidence(blocks: NDArray[np.int16], steps: NDArray[np.uint16], quality: int) -> Float64:
+    """Logarithm of the likelihood ratio of an earlier compression for each block, float64 [n]."""
+    total = np.zeros(len(blocks))
+    for frequency, step in enumerate(steps):
+        values = blocks[:, frequency]
+        counts = np.bincount(values)
+        if len(counts) > 1:
+            fits, beyond, chance = (a[0] for a in _chances(counts, float(step), STANDARD[[quality - 1], 0, frequency]))
+            total += np.where(fits, np.where(beyond, -np.log(chance), 0), _MISFIT)[values]
+    return total
+
+
+def _recovered(component: Component, steps: NDArray[np.uint16], blurred: tuple[int, ...] = ()) -> Component:
+    """A component as the first compression left it, blurred along some axes since."""
+    if blurred:
+        plane = component.plane()
+        for axis in blurred:
+            plane = _filtered(plane, _sharpening(), axis)
+        dequantized = _coefficients(plane, component)
+    else:
+        dequantized = component.coefficients.astype(np.float32) * component.table
+    multiples = np.rint(dequantized / steps).astype(np.int16)
+    return replace(component, coefficients=multiples, table=steps)
+
+
+def _repeated(image: JpegImage, first: JpegImage) -> list[Bools]:
+    """Which blocks of each component become the file's own when an earlier file is decoded and compressed again; bool [rows, columns]."""
+    unit, parts = image.unit[0], []
+    for start in range(0, image.height, _STRIP * unit):
+        # A unit more above and below, for the interpolation of chroma.
+        rows = max(0, start - unit), min(image.height, start + (_STRIP + 1) * unit)
+        strip, before = (whole.crop(rows, (0, image.width)) for whole in (image, first))
+        fits = []
+        for plane, component in zip(_as_encoded(before), strip.components, strict=True):
+            again = coefficients_of(plane, component, strip)
+            again -= component.coefficients * component.table.astype(np.float32)
+            fit: Bools = np.all(np.abs(again, out=again) <= component.table / np.float32(2) + np.float32(_ROUNDING), axis=(2, 3))
+            above = (start - rows[0]) // unit * component.sampling[1]
+            fits.append(fit[above:][: _STRIP * component.sampling[1]] if rows[1] < image.height else fit[above:])
+        parts.append(fits)
+    return [np.concatenate(fits) for fits in zip(*parts, strict=True)]
+
+
+def _as_encoded(image: JpegImage) -> Float32:
+    """The planes that an encoder makes of a decoded file, rounded to 8 bits wherever decoders and encoders do."""
+    decoded = colour.to_uint8(colour.to_rgb(np.rint(image.planes(rounded=True))))
+    planes = colour.to_planes(decoded)
+    return np.rint(planes, out=planes)
+
+
+def _coefficients(plane: Float32, component: Component) -> Float32:
+    """DCT coefficients of a component's samples on its own grid, the last ones repeated as far as the grid reaches."""
+    rows, columns = component.coefficients.shape[:2]
+    padding = [(0, rows * dct.BLOCK - plane.shape[0]), (0, columns * dct.BLOCK - plane.shape[1])]
+    return dct.forward(dct.to_blocks(np.pad(plane, padding, mode="edge") - np.float32(128)))
+
+
+def _filtered(plane: Float32, taps: Float32, axis: int) -> Float32:
+    reach = len(taps) // 2
+    padding = [(reach, reach) if a == axis else (0, 0) for a in (0, 1)]
+    padded, length = np.moveaxis(np.pad(plane, padding, mode="symmetric"), axis, 0), plane.shape[axis]
+    result = np.zeros_like(np.moveaxis(plane, axis, 0))
+    for index, tap in enumerate(taps):
+        result += tap * padded[index : index + length]
+    return np.ascontiguousarray(np.moveaxis(result, 0, axis))
+
+
+def _sharpening() -> Float32:
+    distance = np.abs(np.arange(-_TAPS, _TAPS + 1))
+    taps: Float32 = (np.sqrt(2) * _POLE**distance).astype(np.float32)
+    return taps
+
+
+def _another_grid(image: JpegImage) -> Past | None:
+    luma = image.components[0]
+    own, _ = nearest_quality(luma.table)
+    if own < _MIN_SECOND:
+        return None
+    trace = find_coarser(lambda count: _patches(luma, count), luma.table, min(own - MIN_GAP, _BEST_FIRST))
     if trace is None:
         return None
-    luma_steps, chroma_steps = _nearest_steps(luma, trace)
-    if _distance(luma, luma_steps) > MAX_DISTANCE:
-        return None
-    steps = [luma_steps] + [chroma_steps] * (len(image.components) - 1)
-    earlier = tuple(
-        _requantized(whole, own) if _distance(part, own) <= MAX_DISTANCE else whole
-        for whole, part, own in zip(image.components, sample.components, steps, strict=True)
-    )
-    first_quality, _ = nearest_quality(luma_steps)
-    return FirstGeneration(replace(image, components=earlier, resaved=quality), first_quality, trace.confidence)
+    if image.gray:
+        trace = replace(trace, tables=np.stack([trace.tables[0], np.ones_like(trace.tables[1])]))
+    # Blocks of the earlier grid reach into up to four of the file's.
+    top, left = (-offset % dct.BLOCK for offset in trace.offset)
+    rows, columns = luma.coefficients.shape[:2]
+    fits = np.zeros((rows * dct.BLOCK, columns * dct.BLOCK), bool)
+    unit = image.unit[0]
+    for start in range(0, image.height, _STRIP * unit):
+        # A unit more above and below, for the interpolation of chroma and for the blocks that reach out of the strip.
+        first, last = max(0, start - unit), min(image.height, start + (_STRIP + 1) * unit)
+        off = misfit(image.crop((first, last), (0, image.width)).planes(), trace, luma.table)
+        fit = (np.minimum(off, _MAX_OFF).mean((2, 3)) <= _MEAN_OFF) & (off.max((2, 3)) <= _MAX_OFF)
+        pixels = fit.repeat(dct.BLOCK, 0).repeat(dct.BLOCK, 1)[top + start - first :, left:]
+        part = fits[start : start + _STRIP * unit]
+        part[:] = _grown(pixels, part.shape)
+    whole: Bools = np.all(fits.reshape(rows, dct.BLOCK, columns, dct.BLOCK), axis=(1, 3))
+    holds = _by_unit(image, [whole])
+    return Past(trace, holds) if holds.mean() >= _MIN_SHARE else None
 
 
-def _nearest_steps(luma: Component, trace: Trace) -> NDArray[np.uint16]:
-    """The tables of the first compression, uint16 [2, 8, 8].
-
-    The second compression has moved the coefficients to multiples of its own steps, and some estimates with them: the tables of libjpeg
-    that are near come first, and the estimated ones only where none of these will do.
-    """
-    qualities = range(max(1, trace.quality - NEIGHBOURS), min(100, trace.quality + NEIGHBOURS) + 1)
-    best = min((standard_tables(quality) for quality in qualities), key=lambda tables: _distance(luma, tables[0]))
-    if _distance(luma, best[0]) <= MAX_DISTANCE:
-        return best
-    return np.stack([trace.tables[0], standard_tables(trace.quality)[1]])
+def _grown(values: Bools, shape: tuple[int, ...]) -> Bools:
+    """Cut to a shape, or filled up to it with the last rows and columns."""
+    cut = values[: shape[0], : shape[1]]
+    return np.pad(cut, [(0, most - side) for most, side in zip(shape, cut.shape, strict=True)], mode="edge")
 
 
-def _distance(component: Component, steps: NDArray[np.uint16]) -> float:
-    """Root mean square distance of the coefficients from multiples of the steps other than 0, in steps."""
-    quotient = component.coefficients * component.table.astype(np.float32) / steps
-    multiple = np.rint(quotient)
-    # What is near 0 says little about the steps.
-    telling = multiple != 0
-    return float(np.sqrt(np.square(quotient - multiple)[telling].mean())) if telling.any() else 0.0
+def _patches(luma: Component, most: int) -> Float32:
+    """Patches of PATCH blocks squared, spread over the picture, but for flat ones: float32 [n, side, side] around 0."""
+    rows, columns = (side // PATCH for side in luma.coefficients.shape[:2])
+    places = spread(rows * columns, most) if rows and columns else np.empty(0, np.intp)
+    found = [luma.coefficients[r * PATCH :, c * PATCH :][:PATCH, :PATCH] for r, c in (divmod(int(place), columns) for place in places)]
+    varied = [blocks for blocks in found if blocks.any()]
+    side = PATCH * dct.BLOCK
+    if not varied:
+        return np.empty((0, side, side), np.float32)
+    dequantized: Float32 = np.stack(varied).astype(np.float32) * luma.table
+    return dct.inverse(dequantized).swapaxes(2, 3).reshape(-1, side, side)
 
 
-def _middle(length: int, unit: int) -> tuple[int, int]:
-    """The part of an axis to look at."""
-    if length <= SAMPLE:
-        return 0, length
-    first = (length - SAMPLE) // 2 // unit * unit
-    return first, first + SAMPLE // unit * unit
-
-
-def _requantized(component: Component, steps: NDArray[np.uint16]) -> Component:
-    coefficients = np.empty_like(component.coefficients)
-    for first in range(0, len(coefficients), _STRIP):
-        rows = slice(first, first + _STRIP)
-        coefficients[rows] = np.rint(component.coefficients[rows] * component.table.astype(np.float32) / steps)
-    return replace(component, coefficients=coefficients, table=steps)
+def _by_unit(image: JpegImage, fits: list[Bools]) -> Bools:
+    """Where all blocks of an MCU fit, and most of their neighbours."""
+    rows, columns = (-(-length // unit) for length, unit in zip((image.height, image.width), image.unit, strict=True))
+    whole = np.ones((rows, columns), bool)
+    for component, fit in zip(image.components, fits, strict=False):
+        # Blocks beyond the picture's last MCU hold nothing that shows.
+        h, v = component.sampling
+        padded = np.pad(fit, [(0, max(0, rows * v - fit.shape[0])), (0, max(0, columns * h - fit.shape[1]))], constant_values=True)
+        whole &= padded[: rows * v, : columns * h].reshape(rows, v, columns, h).all((1, 3))
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(whole, 1, mode="edge"), (3, 3)).sum((2, 3))
+    result: Bools = whole & (around >= 6)
+    return result

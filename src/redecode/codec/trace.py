@@ -13,6 +13,7 @@ that: it shows up to quality 99. Everything is estimated from luma, mostly in bl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -88,7 +89,7 @@ def find_trace(pixels: Pixels, offset: tuple[int, int] | None = None, best: int 
     luma = _windows(pixels)
     if len(luma) < _MIN_WINDOWS:
         return None
-    searched = _spread(len(luma), _MAX_SEARCHED)
+    searched = spread(len(luma), _MAX_SEARCHED)
 
     @cache
     def coefficients() -> Float32:
@@ -118,7 +119,7 @@ def find_trace(pixels: Pixels, offset: tuple[int, int] | None = None, best: int 
     )
 
 
-def _spread(count: int, most: int) -> NDArray[np.intp]:
+def spread(count: int, most: int) -> NDArray[np.intp]:
     """At most so many indices, evenly spread over 0 … count − 1."""
     return np.linspace(0, count - 1, min(count, most)).astype(np.intp)
 
@@ -133,7 +134,7 @@ def _windows(pixels: Pixels) -> Float32:
     if rows < 1 or columns < 1:
         return np.empty((0, _WINDOW, _WINDOW), np.float32)
     views = np.lib.stride_tricks.sliding_window_view(pixels, (_WINDOW, _WINDOW), (0, 1))[:: dct.BLOCK, :: dct.BLOCK]
-    places = _spread(rows * columns, _MAX_WINDOWS)
+    places = spread(rows * columns, _MAX_WINDOWS)
     windows = views[places // columns, places % columns]
     samples = windows.reshape(len(windows), -1)
     clipped = ((samples == 0) | (samples == 255)).sum(1)
@@ -324,3 +325,135 @@ def _significance(nearness: Float32, grid: int) -> float:
     difference = nearness[:, grid, None] - others
     error = difference.std(0) / np.sqrt(len(difference))
     return float((difference.mean(0) / np.maximum(error, np.finfo(np.float32).eps)).min())
+
+
+# Low frequencies, which keep most coefficients other than 0.
+_LOW = [(row, column) for row in range(5) for column in range(5 - row)]
+# Side in blocks of the patches of luma that tell of another grid, and side in pixels of the places in them at which a block begins.
+PATCH = 5
+_PLACES = (PATCH - 1) * dct.BLOCK
+# Patches that are looked at first, and to be sure.
+_FEW_PATCHES, _MANY_PATCHES = 24, 96
+# Coefficients are counted in bins of 1, up to this size.
+_LARGEST = 400
+# Standard errors by which the periodicity on a grid must surpass that on every other grid, to be looked at again, and to be believed.
+_PROMISING, _BELIEVED = 2.0, 6.0
+
+
+def find_coarser(patches_of: Callable[[int], Float32], table: NDArray[np.uint16], best: int) -> Trace | None:
+    """Look for an earlier compression on another grid than that of a known later one.
+
+    For each offset, table and frequency, the mean of cos(2πc/step) over the coefficients c beyond the step's half is 0 where these know
+    nothing of the step, and exp(−2π²σ²/step²) where they are its multiples with noise of the deviation σ. It is the first Fourier
+    coefficient of their histogram, as in the integer periodicity maps of Bianchi and Piva (2012).
+
+    Args:
+        patches_of: gives up to this many patches of luma, float32 [n, 8 · PATCH, 8 · PATCH] around 0, spread over the picture and beginning
+            on the grid of the later compression.
+        table: uint16 [8, 8], its steps.
+        best: quality factor above which a compression is of no interest.
+
+    Returns:
+        The strongest earlier compression that shows, on another grid.
+    """
+    if best < 1:
+        return None
+    for count in (_FEW_PATCHES, _MANY_PATCHES):
+        patches = patches_of(count)
+        if not len(patches):
+            return None
+        periodicity = _periodicity(patches, table, best)
+        periodicity[0] = -np.inf
+        ranked = np.sort(periodicity, 0)
+        lead = ranked[-1] - ranked[-2]
+        if lead.max() < _PROMISING:
+            return None
+    # Of the qualities at which the grid stands out, the one at which it does so most.
+    chosen = int(np.where(lead >= _BELIEVED, ranked[-1], -np.inf).argmax())
+    if lead[chosen] < _BELIEVED:
+        return None
+    offset = divmod(int(periodicity[:, chosen].argmax()), dct.BLOCK)
+    tables = STANDARD[chosen].reshape(2, dct.BLOCK, dct.BLOCK)
+    return Trace(offset, tables, chosen + 1, float(1 - 0.5 ** (lead[chosen] / _BELIEVED)))
+
+
+def _periodicity(patches: Float32, table: NDArray[np.uint16], best: int) -> Float32:
+    """How periodic the coefficients are, in standard errors: float32 [64 offsets, quality factors 1 … best]."""
+    offset = np.arange(_PLACES) % dct.BLOCK
+    first_bin = ((offset[:, None] * dct.BLOCK + offset) * _LARGEST).astype(np.int32)
+    # A coefficient on another grid has the quantization noise of several of the later one.
+    variance = float(np.mean([float(table[index]) ** 2 for index in _LOW])) / 12
+    total: Float32 = np.zeros((_OFFSETS, best), np.float32)
+    squares: Float32 = np.zeros_like(total)
+    size = np.arange(_LARGEST, dtype=np.float32)[:, None]
+    for (row, column), coefficients in zip(_LOW, _low_coefficients(patches), strict=True):
+        bins = np.minimum(np.rint(np.abs(coefficients)), _LARGEST - 1).astype(np.int32) + first_bin
+        histogram = np.bincount(bins.reshape(-1), minlength=_OFFSETS * _LARGEST).reshape(_OFFSETS, -1).astype(np.float32)
+        histogram[:, -1] = 0
+        table_steps, place = np.unique(STANDARD[:best, 0, row * dct.BLOCK + column], return_inverse=True)
+        steps = table_steps.astype(np.float32)
+        beyond = (size > steps / 2).astype(np.float32)
+        weight = np.exp(np.float32(-2 * np.pi**2 * variance) / steps**2)
+        total += (weight * (histogram @ (np.cos(np.float32(2 * np.pi) * size / steps) * beyond)))[:, place]
+        squares += (weight**2 * (histogram @ beyond))[:, place] / 2
+    result: Float32 = total / np.sqrt(squares + np.float32(0.5))
+    return result
+
+
+def _low_coefficients(patches: Float32) -> list[Float32]:
+    """Coefficients of the frequencies _LOW of the block at every place: float32 [n, 32, 32] each."""
+    along = np.lib.stride_tricks.sliding_window_view(patches, dct.BLOCK, 2)[:, :, :_PLACES]
+    columns = np.ascontiguousarray(along).reshape(-1, dct.BLOCK) @ dct.BASIS.T
+    columns = columns.reshape(len(patches), PATCH * dct.BLOCK, _PLACES, dct.BLOCK)
+    down = np.lib.stride_tricks.sliding_window_view(columns, dct.BLOCK, 1)[:, :_PLACES]
+    return [np.tensordot(down[..., column, :], dct.BASIS[row], 1) for row, column in _LOW]
+
+
+def misfit(planes: Float32, trace: Trace, table: NDArray[np.uint16]) -> Float32:
+    """How far a picture is from one that an earlier compression left, beside what a later one on another grid does to that.
+
+    Args:
+        planes: float32 [1 or 3, H, W], Y or Y, Cb, Cr, 0 … 255, decoded from the later compression.
+        trace: the earlier one; its luma table and grid count.
+        table: uint16 [8, 8], luma steps of the later one, whose grid begins at the top left.
+
+    Returns:
+        float32 [rows, columns, 8, 8], for each coefficient on the earlier grid the squared distance over the variance of the later
+        compression's rounding: about 1, and less in smooth blocks, where nothing has come into a block since.
+    """
+    step = trace.tables[0].astype(np.float32)
+    coefficients = dct.forward(_blocks(planes[0], trace.offset))
+    quantized = dct.from_blocks(dct.inverse(np.rint(coefficients / step) * step)) + np.float32(128)
+    top, left = (-offset % dct.BLOCK for offset in trace.offset)
+    seen = planes.copy()
+    seen[0] = quantized[top:, left:][: planes.shape[1], : planes.shape[2]]
+    # Colours that the earlier decoder had to clip have moved the luma.
+    seen = colour.to_planes(np.clip(colour.to_rgb(seen), 0, 255))
+    result: Float32 = dct.forward(_blocks(planes[0] - seen[0] + np.float32(128), trace.offset))
+    np.square(result, out=result)
+    # Rounding to 8 bits between the two adds its own.
+    result /= rounding_variance(table, trace.offset) + np.float32(0.2)
+    return result
+
+
+def _blocks(plane: Float32, offset: tuple[int, int]) -> Float32:
+    """Blocks of a grid that begins at an offset, around 0, the border's pixels repeated: float32 [rows, columns, 8, 8]."""
+    padding = [(-first % dct.BLOCK, (first - side) % dct.BLOCK) for first, side in zip(offset, plane.shape, strict=True)]
+    return dct.to_blocks(np.pad(plane, padding, mode="edge") - np.float32(128))
+
+
+def rounding_variance(table: NDArray[np.uint16], offset: tuple[int, int]) -> Float32:
+    """Variance of a quantization's rounding errors as seen by the coefficients on a grid that is moved by an offset; float32 [8, 8]."""
+    down, across = (_shared(distance) for distance in offset)
+    variance = np.square(table.astype(np.float32)) / np.float32(12)
+    result: Float32 = (down @ variance @ across.T).astype(np.float32)
+    return result
+
+
+def _shared(distance: int) -> Float32:
+    """What share of the energy of each frequency of two neighbouring blocks of 8 samples is in each of one in between; float32 [8, 8]."""
+    both = np.zeros((2, dct.BLOCK, 2 * dct.BLOCK), np.float32)
+    both[0, :, : dct.BLOCK] = both[1, :, dct.BLOCK :] = dct.BASIS
+    between = both[:, :, distance : distance + dct.BLOCK]
+    result: Float32 = np.square(dct.BASIS @ between.swapaxes(1, 2)).sum(0)
+    return result

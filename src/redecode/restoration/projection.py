@@ -11,10 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..codec import colour, dct
-from ..codec.jpeg import Component, JpegImage
+from ..codec.jpeg import Component, JpegImage, coefficients_of, pixels_per_sample
 
 Float32 = NDArray[np.float32]
 # Coefficients [rows, columns, 8, 8] of a component to new ones.
@@ -126,37 +125,10 @@ def _correction(plane: Float32, component: Component, image: JpegImage, move: Mo
     """What to add to a full-size plane to move the coefficients of its samples on the component's own grid."""
     coefficients = coefficients_of(plane, component, image)
     correction = dct.from_blocks(dct.inverse(move(coefficients, component) - coefficients))
-    factors = _factors(component, image)
+    factors = pixels_per_sample(component, image)
     if factors != (1, 1):
         correction = correction.repeat(factors[0], 0).repeat(factors[1], 1)
     return correction[: plane.shape[0], : plane.shape[1]]
-
-
-def coefficients_of(plane: Float32, component: Component, image: JpegImage) -> Float32:
-    """DCT coefficients of a full-size plane's samples on a component's own grid.
-
-    Args:
-        plane: float32 [H, W], 0 … 255.
-        component: one whose sampling factors divide the largest ones.
-        image: the file that it is of.
-
-    Returns:
-        float32 [rows, columns, 8, 8], like the component's.
-    """
-    rows, columns = component.coefficients.shape[:2]
-    down, right = _factors(component, image)
-    padding = [(0, rows * dct.BLOCK * down - plane.shape[0]), (0, columns * dct.BLOCK * right - plane.shape[1])]
-    padded = np.pad(plane, padding, mode="edge")
-    if (down, right) != (1, 1):
-        # Encoders average the pixels of a chroma sample. Among all changes of the pixels that give the samples a certain change, the
-        # smallest is the same one for all pixels of a sample: that makes this the orthogonal projection.
-        padded = np.asarray(Image.fromarray(padded).reduce((right, down)))
-    return dct.forward(dct.to_blocks(padded - np.float32(128)))
-
-
-def _factors(component: Component, image: JpegImage) -> tuple[int, int]:
-    """Rows and columns of pixels that a sample stands for."""
-    return image.max_sampling[1] // component.sampling[1], image.max_sampling[0] // component.sampling[0]
 
 
 def _on_a_common_grid(component: Component, image: JpegImage) -> bool:

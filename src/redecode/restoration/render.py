@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codec import colour
-from ..codec.picture import Picture
+from ..codec import colour, dct
+from ..codec.picture import Picture, by_past
 from ..errors import UnsupportedError
 from . import projection
 
@@ -47,6 +47,8 @@ def render(planes: Float32, picture: Picture, project: bool) -> Rendered:
         picture: the file.
         project: whether they are projected onto the file's quantization cells; a picture without a file has none.
     """
+    if (times := by_past(picture)) is not None:
+        return _joined(planes, times, project)
     pixels = []
     blocks = broken = correction = 0
     for part, layer in split(planes, picture):
@@ -66,6 +68,25 @@ def render(planes: Float32, picture: Picture, project: bool) -> Rendered:
         broken += count
     whole = pixels[0] if len(pixels) == 1 else _inks(np.concatenate([p.reshape(*p.shape[:2], -1) for p in pixels], axis=2), picture)
     return Rendered(whole, blocks, broken, correction)
+
+
+def _joined(planes: Float32, times: tuple[Picture, Picture, NDArray[np.bool_]], project: bool) -> Rendered:
+    """As :func:`render`, of a picture with a past, see :func:`by_past`: each region by its own quantization cells, if it has any."""
+    earlier, as_is, where = times
+    free = colour.to_uint8(colour.to_rgb(planes))
+    pixels = free.copy()
+    regions = [(own.cells, inside) for own, inside in ((earlier, where), (as_is, ~where)) if own.cells is not None and inside.any()]
+    if project:
+        for cells, inside in regions:
+            pixels[inside] = projection.to_pixels(planes, cells)[inside]
+    moved = np.subtract(pixels, free, dtype=np.int16).ravel()
+    blocks = broken = 0
+    for cells, inside in regions:
+        counted = inside[:: dct.BLOCK, :: dct.BLOCK]
+        consistent = projection.consistent_blocks(pixels, cells)[: counted.shape[0], : counted.shape[1]]
+        blocks += int(np.count_nonzero(counted))
+        broken += int(np.count_nonzero(counted & ~consistent))
+    return Rendered(pixels, blocks, broken, int(np.einsum("i,i", moved, moved, dtype=np.int64)))
 
 
 def to_pixels(planes: Float32, picture: Picture, project: bool) -> Pixels:
@@ -111,7 +132,11 @@ def to_deep_pixels(planes: Float32, picture: Picture, project: bool) -> NDArray[
     """
     if picture.colour_model not in ("gray", "YCbCr"):
         raise UnsupportedError(f"16 bits are for gray and RGB pictures, not for {picture.colour_model}-coded files")
-    if project and picture.cells is not None:
+    if project and (times := by_past(picture)) is not None:
+        *pictures, where = times
+        first, last = (planes if own.cells is None else projection.project(planes, own.cells) for own in pictures)
+        planes = np.where(where, first, last)
+    elif project and picture.cells is not None:
         planes = projection.project(planes, picture.cells)
     deep: NDArray[np.uint16] = np.clip(np.rint(colour.to_rgb(planes) * np.float32(257)), 0, 65535).astype(np.uint16, order="C")
     return deep

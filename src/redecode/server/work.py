@@ -23,7 +23,6 @@ from ..codec.jpeg import JpegImage
 from ..codec.metadata import Metadata
 from ..codec.picture import Picture, read
 from ..codec.raster import RasterImage
-from ..codec.recompression import first_generation
 from ..options import Options
 from ..restoration.render import to_pixels
 from ..result import Decoded
@@ -86,12 +85,11 @@ def open_picture(context: Context, folder: Path, options: Options) -> Figures | 
         RedecodeError: the file cannot be restored.
     """
     context.tell("stage", "reading")
-    source, earlier = _read(folder, options, as_is=True), None
-    if isinstance(source, JpegImage):
-        earlier = first_generation(source)
-    context.tell("facts", facts.describe(source, earlier))
-    if earlier is not None and not options.as_is:
-        source = earlier.image
+    # Facts tell of an earlier compression also where it is to be ignored.
+    source = _read(folder, options, as_is=False)
+    context.tell("facts", facts.describe(source))
+    if options.as_is and isinstance(source, JpegImage):
+        source = source.as_is
     original = _upright(_plain(source), source)
     _write_layer(folder / "original.png", original, source)
     _write_thumbnail(folder)

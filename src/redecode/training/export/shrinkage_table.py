@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...codec import colour, jpeg
-from ...codec.jpeg import JpegImage
-from ...restoration.projection import coefficients_of
+from ...codec.jpeg import JpegImage, coefficients_of
 from ...restoration.shrinkage import TABLE_COLUMNS, TABLE_SHAPE, factor_places, factor_rows
 
 Restore = Callable[[JpegImage], NDArray[np.float32]]
