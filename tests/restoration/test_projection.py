@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from redecode.codec import colour, jpeg
-from redecode.restoration import projection, shrinkage
+from redecode.restoration import projection, repair, shrinkage
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -59,7 +59,7 @@ def test_luma_lands_in_the_cells(photograph: np.ndarray) -> None:
 def test_rounded_result_encodes_to_the_files_coefficients(photograph: np.ndarray, quality: int, gray: bool) -> None:
     original = photograph[..., 0] if gray else photograph
     image = jpeg.read(jpeg.compress(original, quality))
-    pixels = projection.to_pixels(gaussian_filter(image.planes(), (0, 1, 1)), image)
+    pixels = repair.to_pixels(gaussian_filter(image.planes(), (0, 1, 1)), image)
     assert pixels.shape == original.shape
     assert projection.consistent_blocks(pixels, image).mean() >= 0.99
 
@@ -71,7 +71,7 @@ def test_consistency_against_a_real_encoder(photograph: np.ndarray) -> None:
     from PIL import Image
 
     image = jpeg.read(jpeg.compress(whole_blocks(photograph), 10))
-    pixels = projection.to_pixels(gaussian_filter(image.planes(), (0, 1, 1)), image)
+    pixels = repair.to_pixels(gaussian_filter(image.planes(), (0, 1, 1)), image)
     buffer = io.BytesIO()
     tables = [c.table.ravel().tolist() for c in image.components[:2]]
     Image.fromarray(pixels).save(buffer, "JPEG", qtables=tables, subsampling="4:2:0")
@@ -85,7 +85,7 @@ def test_consistency_against_a_real_encoder(photograph: np.ndarray) -> None:
 def test_partial_blocks(photograph: np.ndarray, size: tuple[int, int], subsampling: str) -> None:
     original = np.ascontiguousarray(photograph[: size[0], : size[1]])
     image = jpeg.read(jpeg.compress(original, 20, subsampling))
-    assert projection.to_pixels(image.planes(), image).shape == original.shape
+    assert repair.to_pixels(image.planes(), image).shape == original.shape
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.7, 1.5])
@@ -95,7 +95,7 @@ def test_projection_raises_psnr_on_every_image_of_live1(live1: list[np.ndarray],
         image = jpeg.read(jpeg.compress(luma, 10))
         planes = gaussian_filter(image.planes(), (0, sigma, sigma))
         plain = psnr(colour.to_uint8(planes[0]), luma)
-        assert psnr(projection.to_pixels(planes, image), luma) >= plain - 0.005
+        assert psnr(repair.to_pixels(planes, image), luma) >= plain - 0.005
 
 
 @pytest.mark.parametrize("subsampling", jpeg.SUBSAMPLINGS)

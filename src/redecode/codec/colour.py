@@ -49,10 +49,23 @@ def to_planes(image: NDArray[np.floating] | NDArray[np.uint8]) -> Float32:
     """
     if image.ndim == 2:
         return np.asarray(image, dtype=np.float32)[None]
-    channels = np.moveaxis(image, 2, 0).astype(np.float32, order="C")
-    planes = np.stack([weighted(channels, row) for row in RGB_TO_YCBCR])
+    planes = to_differences(image)
     planes[1:] += 128
     return planes
+
+
+def to_differences(image: NDArray[Any]) -> Float32:
+    """Like :func:`to_planes`, of differences of colours, whose chroma is centred on 0."""
+    if image.ndim == 2:
+        return np.asarray(image, dtype=np.float32)[None]
+    channels = np.moveaxis(image, 2, 0).astype(np.float32, order="C")
+    return np.stack([weighted(channels, row) for row in RGB_TO_YCBCR])
+
+
+def to_chroma(image: NDArray[np.uint8]) -> Float32:
+    """Cb and Cr alone of :func:`to_planes`: float32 [2, H, W] of RGB."""
+    channels = np.moveaxis(image, 2, 0).astype(np.float32, order="C")
+    return np.stack([weighted(channels, row) for row in RGB_TO_YCBCR[1:]]) + np.float32(128)
 
 
 def weighted(channels: NDArray[Any], weights: NDArray[np.floating]) -> NDArray[Any]:
@@ -81,29 +94,6 @@ def to_luma(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         uint8 [H, W].
     """
     return image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))
-
-
-def into_gamut(planes: Float32) -> Float32:
-    """YCbCr planes to RGB in 0 … 255, at constant luma.
-
-    Clipping each channel would change the luma; drawing an impossible colour towards the gray of its luma does not.
-
-    Args:
-        planes: as :func:`to_rgb`.
-
-    Returns:
-        float32 [H, W, 3] or [H, W], 0 … 255.
-    """
-    rgb = to_rgb(planes)
-    if rgb.ndim == 2:
-        return np.clip(rgb, 0, 255)
-    outside = ((rgb < 0) | (rgb > 255)).any(2)
-    if outside.any():
-        luma = np.clip(planes[0][outside], 0, 255)[:, None]
-        chroma = rgb[outside] - planes[0][outside][:, None]
-        room = np.where(chroma > 0, 255 - luma, luma) / np.maximum(np.abs(chroma), np.float32(1e-6))
-        rgb[outside] = luma + chroma * np.minimum(room.min(1, keepdims=True), 1)
-    return rgb
 
 
 def to_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -25,26 +25,23 @@ Move = Callable[[Float32, Component], Float32]
 MARGIN = 1.5
 # The margin never takes more than this share of a cell's half-width: small steps keep room around the middle.
 MAX_MARGIN_SHARE = 0.5
-# Luma blocks that rounding, clipping or the picture's border have driven out of their cells all the same are repaired, with a margin that
-# grows by this factor each time.
-REPAIRS = 6
-MARGIN_GROWTH = 1.5
 
 
-def project(planes: Float32, image: JpegImage, margin: float = MARGIN) -> Float32:
+def project(planes: Float32, image: JpegImage, margin: float = MARGIN, share: float = MAX_MARGIN_SHARE) -> Float32:
     """Bring restored planes into agreement with the file.
 
     Args:
         planes: float32 [components, H, W], Y or Y, Cb, Cr at full size, 0 … 255.
         image: the file.
         margin: distance kept from the border of every quantization cell, in coefficient units (see MARGIN).
+        share: of a cell's half-width that the margin takes at most.
 
     Returns:
         float32 [components, H, W]. With margin 0 this is the orthogonal projection wherever blocks are whole; the blocks that reach over
         the right and lower border are extended by repeating the last pixels, as encoders do. A component whose sampling
         factors do not divide the largest ones is returned as it came.
     """
-    return move_coefficients(planes, image, lambda coefficients, c: _clamp(coefficients, c.coefficients, c.table, margin))
+    return move_coefficients(planes, image, lambda coefficients, c: _clamp(coefficients, c.coefficients, c.table, margin, share))
 
 
 def move_coefficients(planes: Float32, image: JpegImage, move: Move) -> Float32:
@@ -65,62 +62,6 @@ def move_coefficients(planes: Float32, image: JpegImage, move: Move) -> Float32:
     return result
 
 
-def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN) -> NDArray[np.uint8]:
-    """Project and convert to 8-bit pixels that encode to the file's luma coefficients again.
-
-    Colours outside the gamut are clipped, which is the nearest there is. Where clipping or rounding drives the luma of a block out of its
-    cells, the block is repaired, and its impossible colours are brought in at constant luma instead.
-
-    Args:
-        planes: float32 [components, H, W], 0 … 255.
-        image: the file.
-        margin: as :func:`project`.
-
-    Returns:
-        uint8 [H, W, 3] RGB, or [H, W] for a gray file.
-    """
-    pixels, _ = render(planes, image, margin)
-    return pixels
-
-
-def render(planes: Float32, image: JpegImage, margin: float = MARGIN) -> tuple[NDArray[np.uint8], int]:
-    """Like :func:`to_pixels`, and how many luma blocks do not encode to the file's coefficients all the same."""
-    pixels = colour.to_uint8(colour.to_rgb(project(planes, image, margin)))
-    rows, columns = np.nonzero(~consistent_blocks(pixels, image))
-    if image.components[0].sampling != image.max_sampling:
-        return pixels, len(rows)  # A subsampled luma: hardly anyone writes it, and its repair would reach over its blocks.
-    for _ in range(REPAIRS):
-        if not len(rows):
-            break
-        margin *= MARGIN_GROWTH
-        broken = _repair(pixels, image, rows, columns, margin)
-        rows, columns = rows[broken], columns[broken]
-    return pixels, len(rows)
-
-
-def _repair(
-    pixels: NDArray[np.uint8], image: JpegImage, rows: NDArray[np.intp], columns: NDArray[np.intp], margin: float
-) -> NDArray[np.bool_]:
-    """Project the luma of some blocks again, in place; returns which of them are broken still."""
-    luma = image.components[0]
-    y = (rows[:, None] * dct.BLOCK + np.arange(dct.BLOCK)).clip(max=image.height - 1)[:, :, None]
-    x = (columns[:, None] * dct.BLOCK + np.arange(dct.BLOCK)).clip(max=image.width - 1)[:, None, :]
-    quantized = luma.coefficients[rows, columns]
-    # Blocks side by side, as one strip; a partial block repeats its last pixels, and of all repeats one is written back.
-    planes = colour.to_planes(np.concatenate(pixels[y, x], axis=1))
-    coefficients = _strip_coefficients(planes[0])
-    planes[0] += np.concatenate(dct.inverse(_clamp(coefficients, quantized, luma.table, margin) - coefficients), axis=1)
-    restored = colour.to_uint8(colour.into_gamut(planes))
-    pixels[y, x] = np.stack(np.split(restored, len(rows), axis=1))
-    written = colour.to_luma(np.concatenate(pixels[y, x], axis=1)).astype(np.float32)
-    broken: NDArray[np.bool_] = (np.rint(_strip_coefficients(written) / luma.table) != quantized).any((1, 2))
-    return broken
-
-
-def _strip_coefficients(strip: Float32) -> Float32:
-    return dct.forward(dct.to_blocks(strip - np.float32(128))[0])
-
-
 def _correction(plane: Float32, component: Component, image: JpegImage, move: Move) -> Float32:
     """What to add to a full-size plane to move the coefficients of its samples on the component's own grid."""
     coefficients = coefficients_of(plane, component, image)
@@ -136,9 +77,9 @@ def _on_a_common_grid(component: Component, image: JpegImage) -> bool:
     return h_max % h == 0 and v_max % v == 0
 
 
-def _clamp(coefficients: Float32, quantized: NDArray[np.int16], table: NDArray[np.uint16], margin: float) -> Float32:
+def _clamp(coefficients: Float32, quantized: NDArray[np.int16], table: NDArray[np.uint16], margin: float, share: float) -> Float32:
     half = table.astype(np.float32) / 2
-    half -= np.minimum(np.float32(margin), MAX_MARGIN_SHARE * half)
+    half -= np.minimum(np.float32(margin), np.float32(share) * half)
     centre = quantized.astype(np.float32) * table
     return np.clip(coefficients, centre - half, centre + half)
 
@@ -154,9 +95,24 @@ def consistent_blocks(pixels: NDArray[np.uint8], image: JpegImage) -> NDArray[np
         bool [rows, columns], on the luma component's block grid. The luma is rounded to 8 bits before its DCT, as encoders do.
     """
     luma = image.components[0]
-    plane = colour.to_luma(pixels).astype(np.float32)
     if not _on_a_common_grid(luma, image):
         return np.zeros(luma.coefficients.shape[:2], bool)  # On no common grid: nothing can be said.
-    coefficients = coefficients_of(plane, luma, image)
-    same: NDArray[np.bool_] = (np.rint(coefficients / luma.table) == luma.coefficients).all((2, 3))
+    return _same(colour.to_luma(pixels).astype(np.float32), luma, image)
+
+
+def agreeing_blocks(pixels: NDArray[np.uint8], image: JpegImage) -> list[NDArray[np.bool_]]:
+    """Like :func:`consistent_blocks`, for every component; the blocks of one on no common grid all count as agreeing.
+
+    The chroma of the pixels is averaged over each sample, and not rounded.
+    """
+    planes = [colour.to_luma(pixels).astype(np.float32), *(colour.to_chroma(pixels) if len(image.components) > 1 else ())]
+    return [
+        _same(plane, component, image) if _on_a_common_grid(component, image) else np.ones(component.coefficients.shape[:2], bool)
+        for plane, component in zip(planes, image.components, strict=True)
+    ]
+
+
+def _same(plane: Float32, component: Component, image: JpegImage) -> NDArray[np.bool_]:
+    coefficients = coefficients_of(plane, component, image)
+    same: NDArray[np.bool_] = (np.rint(coefficients / component.table) == component.coefficients).all((2, 3))
     return same

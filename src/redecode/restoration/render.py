@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..codec import colour, dct
 from ..codec.picture import Picture, by_past
 from ..errors import UnsupportedError
-from . import projection
+from . import projection, repair
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -58,12 +58,13 @@ def render(planes: Float32, picture: Picture, project: bool) -> Rendered:
             pixels.append(free)
             continue
         if project:
-            rendered, count = projection.render(layer, cells)
+            rendered = repair.to_pixels(layer, cells)
             moved = np.subtract(rendered, free, dtype=np.int16).ravel()
             correction += int(np.einsum("i,i", moved, moved, dtype=np.int64))
         else:
-            rendered, count = free, int(np.count_nonzero(~projection.consistent_blocks(free, cells)))
+            rendered = free
         pixels.append(rendered)
+        count = int(np.count_nonzero(~projection.consistent_blocks(rendered, cells)))
         blocks += cells.components[0].coefficients[..., 0, 0].size
         broken += count
     whole = pixels[0] if len(pixels) == 1 else _inks(np.concatenate([p.reshape(*p.shape[:2], -1) for p in pixels], axis=2), picture)

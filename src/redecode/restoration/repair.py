@@ -1,0 +1,261 @@
+"""From projected planes to 8-bit pixels that agree with the file as far as 8 bits and the gamut allow.
+
+Rounding to 8 bits and clipping to RGB both move colours, and some blocks out of their quantization cells with them. Colours outside RGB,
+which many cameras and videos store, are clipped, because that is what viewers show: where a block cannot keep its viewers' colours and
+agree with the file as well, it keeps the colours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codec import colour, dct
+from ..codec.jpeg import JpegImage
+from .projection import MARGIN, agreeing_blocks, project
+
+Float32 = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+# Rounds of repair, and the factor by which the distance from the cells' borders grows with each.
+REPAIRS = 6
+MARGIN_GROWTH = 1.5
+# Steps in which a block is blended with the plain decode, where only that one agrees with the file.
+BLENDS = 16
+# How far a repair may move the mean of an 8×8 block in any channel, in levels.
+MAX_SHIFT = 2.0
+
+
+def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN) -> Pixels:
+    """Project and convert to 8-bit pixels that encode to the file's coefficients again.
+
+    Colours outside the gamut are clipped, as viewers do. MCUs (the smallest parts with whole blocks of all components) in which clipping
+    or rounding drives a block out of its cells are repaired as far as their colours stay what they are (MAX_SHIFT). Where the plain decode
+    agrees with the file in more blocks of a component all the same, it takes the MCU's place.
+
+    Args:
+        planes: float32 [components, H, W], 0 … 255.
+        image: the file.
+        margin: as :func:`redecode.restoration.projection.project`.
+
+    Returns:
+        uint8 [H, W, 3] RGB, or [H, W] for a gray file.
+    """
+    projected = project(planes, image, margin)
+    pixels = colour.to_uint8(colour.to_rgb(projected))
+    mcus = _disagreeing(pixels, image)
+    if len(mcus.rows):
+        mcus.paste(_repaired(mcus, projected, pixels, margin), pixels)
+    return pixels
+
+
+def _repaired(mcus: _Mcus, projected: Float32, pixels: Pixels, margin: float) -> NDArray[Any]:
+    """Better pixels for MCUs, uint8 [MCUs, H, W, …]."""
+    best = mcus.cut(pixels)
+    agreeing = mcus.agreeing(best)
+    planes = mcus.cut(np.moveaxis(projected, 0, 2))
+    _unclip(mcus, planes, best, agreeing, margin)
+    left = np.flatnonzero(~agreeing.all(1))
+    if len(left):
+        part = mcus.take(left)
+        plain = part.cut(np.moveaxis(mcus.image.planes(), 0, 2))
+        best[left] = _no_worse_than(plain, part, planes[left], best[left], agreeing[left])
+    return best
+
+
+def _unclip(mcus: _Mcus, planes: Float32, best: NDArray[Any], agreeing: NDArray[np.bool_], margin: float) -> None:
+    """Repair, in place, what clipping has driven out of the cells.
+
+    By turns, the planes are brought into the gamut and into the cells. Both are convex: this leads to a picture that is in both, where
+    there is one, and never away from an original that is in both.
+    """
+    means = _block_means(best)
+    left = np.arange(len(best))
+    for _ in range(REPAIRS):
+        margin *= MARGIN_GROWTH
+        strip = np.moveaxis(_side_by_side(planes[left]), 2, 0)
+        clipping = _into_gamut(strip)
+        outside = np.asarray(_apart(clipping[0] != 0, len(left)).any((1, 2))) & ~agreeing[left].all(1)
+        left, strip = left[outside], _chosen(strip + clipping, outside)
+        if not len(left):
+            return
+        part = mcus.take(left)
+        strip = project(strip, part.strip(), margin)
+        planes[left] = part.extended(_apart(np.moveaxis(strip, 0, 2), len(left)))
+        candidate = part.extended(_apart(_as_pixels(strip), len(left)))
+        found = part.agreeing(candidate)
+        shift = np.abs(_block_means(candidate) - means[left]).reshape(len(left), -1).max(1)
+        better = (found >= agreeing[left]).all(1) & (found != agreeing[left]).any(1) & (shift <= MAX_SHIFT)
+        best[left[better]], agreeing[left[better]] = candidate[better], found[better]
+
+
+def _no_worse_than(plain: Float32, mcus: _Mcus, planes: Float32, best: NDArray[Any], agreeing: NDArray[np.bool_]) -> NDArray[Any]:
+    """The best pixels, blended with the plain decode block by block as far as it takes to agree with the file in as many blocks.
+
+    Args:
+        plain: planes of the plain decode, float32 [MCUs, H, W, components].
+        planes: the restored ones.
+        best: pixels of these.
+        agreeing: their blocks, as :meth:`_Mcus.agreeing`.
+    """
+    plain_pixels = _pixels_apart(plain)
+    wanted = mcus.agreeing(plain_pixels)
+    aim = mcus.by_component(wanted)
+    missing = np.maximum(aim - mcus.by_component(agreeing), 0).sum(1)
+    weights = np.zeros(wanted.shape, np.float32)
+    left = np.flatnonzero(missing)
+    found = agreeing[left]
+    for _ in range(BLENDS):
+        if not len(left):
+            break
+        weights[left] += np.float32(1 / BLENDS) * (wanted[left] & ~found)
+        part = mcus.take(left)
+        blended = planes[left] + part.spread(weights[left]) * (plain[left] - planes[left])
+        candidate = part.extended(_pixels_apart(blended))
+        found = part.agreeing(candidate)
+        still = np.maximum(aim[left] - part.by_component(found), 0).sum(1)
+        better = still < missing[left]
+        best[left[better]], missing[left[better]] = candidate[better], still[better]
+        left, found = left[still > 0], found[still > 0]
+    best[left] = plain_pixels[left]
+    return best
+
+
+def _chosen(strip: Float32, mcus: NDArray[np.bool_]) -> Float32:
+    """Some of the MCUs of a strip [components, H, MCUs · W]."""
+    count, height = strip.shape[:2]
+    return strip.reshape(count, height, len(mcus), -1)[:, :, mcus].reshape(count, height, -1)
+
+
+def _as_pixels(planes: Float32) -> Pixels:
+    return colour.to_uint8(colour.to_rgb(planes))
+
+
+def _pixels_apart(planes: Float32) -> Pixels:
+    """Pixels of planes [MCUs, H, W, components]."""
+    pixels = _as_pixels(np.moveaxis(planes, 3, 0).reshape(planes.shape[3], -1, planes.shape[2]))
+    return pixels.reshape(*planes.shape[:3], *pixels.shape[2:])
+
+
+def _into_gamut(planes: Float32) -> Float32:
+    """What to add to planes to clip them to RGB: exactly nothing to a colour inside, and nothing to the chroma of a gray."""
+    rgb = colour.to_rgb(planes)
+    return colour.to_differences(np.clip(rgb, 0, 255) - rgb)
+
+
+def _block_means(mcus: NDArray[Any]) -> Float32:
+    count, height, width = mcus.shape[:3]
+    blocks = mcus.reshape(count, height // dct.BLOCK, dct.BLOCK, width // dct.BLOCK, dct.BLOCK, -1)
+    means: Float32 = blocks.mean((2, 4), dtype=np.float32)
+    return means
+
+
+def _side_by_side(mcus: NDArray[Any]) -> NDArray[Any]:
+    """[MCUs, H, W, …] as one strip [H, MCUs · W, …]."""
+    return np.ascontiguousarray(mcus.swapaxes(0, 1)).reshape(mcus.shape[1], -1, *mcus.shape[3:])
+
+
+def _apart(strip: NDArray[Any], count: int) -> NDArray[Any]:
+    """The inverse of :func:`_side_by_side`."""
+    return strip.reshape(len(strip), count, -1, *strip.shape[2:]).swapaxes(0, 1)
+
+
+def _disagreeing(pixels: Pixels, image: JpegImage) -> _Mcus:
+    """The MCUs of a picture in which a block does not agree with the file."""
+    high, wide = image.unit
+    shape = -(-image.height // high), -(-image.width // wide)
+    found = np.zeros(shape, bool)
+    for component, same in zip(image.components, agreeing_blocks(pixels, image), strict=True):
+        h, v = component.sampling
+        blocks = np.zeros((shape[0] * v, shape[1] * h), bool)
+        inside = same[: len(blocks), : blocks.shape[1]]
+        blocks[: len(inside), : inside.shape[1]] = ~inside
+        found |= blocks.reshape(shape[0], v, shape[1], h).any((1, 3))
+    return _Mcus(image, *np.nonzero(found))
+
+
+@dataclass(frozen=True)
+class _Mcus:
+    """Some MCUs of a picture; those that reach over its border are extended by repeating the last pixels, as encoders do.
+
+    Attributes:
+        image: the file.
+        rows, columns: which of its MCUs.
+    """
+
+    image: JpegImage
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+
+    def take(self, indices: NDArray[np.intp]) -> _Mcus:
+        """Some of them."""
+        return replace(self, rows=self.rows[indices], columns=self.columns[indices])
+
+    def cut(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Their parts of an array [H, W, …] of the picture's size: [MCUs, H, W, …]."""
+        y, x = self._pixels()
+        return array[y[:, :, None], x[:, None, :]]
+
+    def paste(self, mcus: NDArray[Any], array: NDArray[Any]) -> None:
+        """Write them into such an array."""
+        y, x = self._pixels()
+        array[y[:, :, None], x[:, None, :]] = self.extended(mcus)
+
+    def extended(self, mcus: NDArray[Any]) -> NDArray[Any]:
+        """With the pixels beyond the picture's border replaced by the last ones inside."""
+        y, x = self._pixels()
+        high, wide = self.image.unit
+        y, x = y - self.rows[:, None] * high, x - self.columns[:, None] * wide
+        return mcus[np.arange(len(mcus))[:, None, None], y[:, :, None], x[:, None, :]]
+
+    def strip(self) -> JpegImage:
+        """Side by side, as a file of their own."""
+        high, wide = self.image.unit
+        components = []
+        for component in self.image.components:
+            h, v = component.sampling
+            i, j, _ = self._blocks(component.sampling, component.coefficients.shape[:2])
+            coefficients = _side_by_side(component.coefficients[i[:, :, None], j[:, None, :]])
+            components.append(replace(component, coefficients=coefficients, size=(v * dct.BLOCK, len(i) * h * dct.BLOCK)))
+        return replace(self.image, width=len(self.rows) * wide, height=high, components=tuple(components))
+
+    def agreeing(self, mcus: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which blocks of pixels agree with the file: bool [MCUs, blocks], component by component; blocks beyond the border do."""
+        found = []
+        for component, same in zip(self.image.components, agreeing_blocks(_side_by_side(mcus), self.strip()), strict=True):
+            _, _, beyond = self._blocks(component.sampling, component.coefficients.shape[:2])
+            found.append((_apart(same, len(mcus)) | beyond).reshape(len(mcus), -1))
+        return np.concatenate(found, axis=1)
+
+    def by_component(self, agreeing: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """How many blocks of each component agree, of what :meth:`agreeing` gives: [MCUs, components]."""
+        ends = np.cumsum([h * v for h, v in (component.sampling for component in self.image.components)])[:-1]
+        return np.stack([part.sum(1) for part in np.split(agreeing, ends, axis=1)], axis=1)
+
+    def spread(self, blocks: Float32) -> Float32:
+        """A figure for each block, ordered as in :meth:`agreeing`, to all pixels of the block: [MCUs, H, W, components]."""
+        high, wide = self.image.unit
+        planes, first = [], 0
+        for h, v in (component.sampling for component in self.image.components):
+            part = blocks[:, first : first + h * v].reshape(-1, v, h)
+            planes.append(part.repeat(high // v, 1).repeat(wide // h, 2))
+            first += h * v
+        return np.stack(planes, axis=3)
+
+    def _pixels(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows and columns of their pixels in the picture: [MCUs, H] and [MCUs, W]."""
+        high, wide = self.image.unit
+        y = (self.rows[:, None] * high + np.arange(high)).clip(max=self.image.height - 1)
+        x = (self.columns[:, None] * wide + np.arange(wide)).clip(max=self.image.width - 1)
+        return y, x
+
+    def _blocks(self, sampling: tuple[int, int], shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+        """Rows [MCUs, v] and columns [MCUs, h] of a component's blocks, and which of them [MCUs, v, h] the component does not have."""
+        h, v = sampling
+        i = self.rows[:, None] * v + np.arange(v)
+        j = self.columns[:, None] * h + np.arange(h)
+        beyond = (i >= shape[0])[:, :, None] | (j >= shape[1])[:, None, :]
+        return i.clip(max=shape[0] - 1), j.clip(max=shape[1] - 1), beyond
