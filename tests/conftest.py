@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +41,28 @@ def photograph() -> NDArray[np.uint8]:
     luma = shading + texture + edges
     rgb = np.stack([luma, luma * 0.8 + 20 * np.sin(y / 20), luma * 0.6 + 50 * (x < 60)], -1)
     return np.clip(rgb, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def bound_by_permissions() -> Iterator[None]:
+    """The permissions of files hold for this test, also where root runs it: root gives up the right to pass over them for a while.
+
+    Processes that it starts are not bound.
+    """
+    if os.name != "posix":
+        pytest.skip("POSIX permissions")
+    if os.geteuid() != 0:
+        yield
+        return
+    if sys.platform != "linux":
+        pytest.skip("root may do everything")
+    libc = ctypes.CDLL(None)
+    # Version 3 of the interface, this thread; its effective, permitted and inheritable capabilities, in two words each.
+    header, words = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, words) == 0
+    before = words[0]
+    words[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, words) == 0
+    yield
+    words[0] = before
+    assert libc.capset(header, words) == 0

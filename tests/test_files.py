@@ -99,8 +99,7 @@ def test_a_folder_without_jpegs(tmp_path: Path) -> None:
     assert [failure.source for failure in failures] == [tmp_path]
 
 
-@posix
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.usefixtures("bound_by_permissions")
 def test_a_closed_folder_is_a_failure_of_its_own(tree: Path) -> None:
     (tree / "photos" / "sub").chmod(0)
     jobs, failures = plan.plan([tree / "photos"], None)

@@ -257,8 +257,7 @@ def test_folder_without_jpegs_and_missing_file(run, tmp_path: Path) -> None:
     assert run(missing, "--texture", 0)[0] == 2
 
 
-@posix
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may do everything")
+@pytest.mark.usefixtures("bound_by_permissions")
 def test_permissions(run, stub: Stub, photo: Path) -> None:
     photo.chmod(0)
     assert run(photo) == (2, "", f"redecode: {photo}: permission denied\n")
