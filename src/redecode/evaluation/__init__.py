@@ -1,6 +1,6 @@
-"""Measuring restored pictures: metrics, the benchmark, and the tables made of its results. LPIPS needs the extra `eval`."""
+"""Evaluation: metrics, the benchmark, and tables of its results. LPIPS needs the extra `eval`."""
 
 from __future__ import annotations
 
-# The benchmark's sets, folders of originals under eval/ of the data folder.
+# The benchmark's sets: folders of originals below eval/ in the data folder.
 SETS = ("LIVE1", "BSDS500_val")

@@ -1,4 +1,4 @@
-"""How good the restored pictures of a set are: the decoder's layers, with and without projection, beside plain JPEG.
+"""Benchmark of the decoder on a set of originals: its layers, with and without projection, beside plain JPEG.
 
 Two protocols, never to be compared with one another:
 
@@ -41,13 +41,13 @@ Pixels = NDArray[np.uint8]
 Protocol: TypeAlias = Literal["gray", "colour"]
 
 SUBSAMPLING = "4:2:0"
-# What users get where they ask for nothing else; other measurements say so in their names.
+# The default on a CPU; results of another precision have it in their names.
 DEFAULT_PRECISION = "int8"
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _PACKAGES = ("redecode", "jpeglib", "numpy", "onnxruntime", "pillow", "torch")
-# Enough for every table, and few enough that the order of a library's additions does not show.
+# Enough for every table, and few enough to hide the order in which a library sums.
 _DIGITS = 5
-# In indented JSON, an object that holds nothing but numbers.
+# In indented JSON, an object of numbers only.
 _NUMBERS = re.compile(r"\{[^{}\[\]]*:\s[-\dI][^{}\[\]]*\}")
 
 
@@ -84,7 +84,7 @@ class Result:
         quality: JPEG quality factor of libjpeg.
         preset: of the decoder.
         precision: of the decoder.
-        limit: only the first so many images were measured; None for the whole set.
+        limit: number of images measured, the first by name; None for the whole set.
         command: what to run to get this again.
         versions: of redecode and the libraries that the figures depend on.
         weights: sha256 of each network.
@@ -110,7 +110,7 @@ class Result:
 
     @property
     def network(self) -> str:
-        """The preset, and what of the rest is not what users get who ask for nothing else."""
+        """The preset, and the precision where it is not the default."""
         precision = "" if self.precision == DEFAULT_PRECISION else f" {self.precision}"
         return self.preset + precision
 
@@ -132,7 +132,7 @@ def run(
         set_name: what to call the set in results and tables.
         quality: JPEG quality factor, 1 … 100.
         protocol: see the module.
-        limit: measure only the first so many images by name.
+        limit: number of images to measure, the first by name; None for all.
         progress: called with (images done, images in all), first with 0.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Figures for people: details of restored pictures, enlarged, side by side (as the paper's Fig. 2)."""
+"""Figures: details of restored pictures, enlarged, side by side (as the paper's Fig. 2)."""
 
 from __future__ import annotations
 

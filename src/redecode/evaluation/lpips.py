@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Image = NDArray[np.floating[Any]] | NDArray[np.uint8]
 
 WEIGHTS = ("lpips", "alexnet_lpips.safetensors")
-# Under this a side vanishes in the second pooling.
+# A shorter side vanishes in the second pooling.
 MIN_SIDE = 31
 
 # Index in torchvision's `features`, stride, padding, and whether 3×3 max pooling of stride 2 comes before it.
@@ -31,7 +31,7 @@ _CONVOLUTIONS = ((0, 4, 2, False), (3, 1, 2, True), (6, 1, 1, True), (8, 1, 1, F
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 _EPSILON = 1e-10
-# Keeps the gradient of the root finite where no map responds; nothing beside the features.
+# Keeps the gradient of the root finite where no map responds; negligible beside the features.
 _TINY = 1e-20
 
 
