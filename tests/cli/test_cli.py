@@ -278,12 +278,15 @@ def test_truncated_data_is_restored_with_a_warning(run, stub: Stub, photo: Path)
     assert err.count("\n") == 1
 
 
-def test_whatever_else_goes_wrong_is_one_line(run, stub: Stub, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_ends_in_a_traceback_and_a_line(run, stub: Stub, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(*_: object) -> None:
         raise RuntimeError("the engine\nstalled")
 
     monkeypatch.setattr(stub, "decode", explode)
-    assert run(photo) == (2, "", f"redecode: {photo}: RuntimeError: the engine stalled\n")
+    code, out, err = run(photo)
+    assert (code, out) == (2, "")
+    assert err.startswith("Traceback")
+    assert err.endswith(f"\nredecode: {photo}: RuntimeError: the engine stalled\n")
 
 
 def test_missing_weights_are_said_once(run, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -49,15 +52,46 @@ def make_decoder(options: Options, threads: int | None = None) -> Decoder:
     return Decoder(options.preset, threads, options.device, options.precision)
 
 
+# What a file, a user or a machine can cause: it gets a sentence. Everything else is a bug and shows its traceback.
+EXPECTED = (RedecodeError, OSError, MemoryError)
+# Set by --debug, for all threads: expected errors show their traceback too.
+_debug = False
+
+
+def with_debug(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the option --debug."""
+    signature = inspect.signature(command, eval_str=True)
+    option = Annotated[bool, typer.Option("--debug", help="Show the traceback of every error.")]
+    debug = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+
+    @functools.wraps(command)
+    def call(*, debug: bool, **values: Any) -> None:
+        global _debug
+        _debug = debug
+        command(**values)
+
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in signature.parameters.values()]
+    call.__signature__ = inspect.Signature([*own, debug])  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, debug)}
+    return call
+
+
 @contextmanager
 def reported() -> Iterator[None]:
-    """Turn what a user can cause into one line and an exit code."""
+    """Turn an expected error into one line and an exit code."""
     try:
         yield
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
-    except (RedecodeError, OSError, ValueError) as error:
-        give_up(str(error) if isinstance(error, ValueError) else files.reason(error))
+    except EXPECTED as error:
+        show_traceback(error)
+        give_up(files.reason(error))
+
+
+def show_traceback(error: BaseException) -> None:
+    """Print the traceback of a bug, and with --debug that of any error, on stderr."""
+    if _debug or not isinstance(error, EXPECTED):
+        traceback.print_exception(error)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from collections.abc import Callable
 import typer
 
 from . import bulk, development, info, serve
+from .console import with_debug
 from .parameters import ENGINE, with_options
 from .restore import restore
 
@@ -71,7 +72,7 @@ def _commands() -> None:
 
 # Not decorators: they would hide the commands' own parameters from the type checker.
 restore_app.command(help=_HELP, epilog=_EPILOG, no_args_is_help=True)(
-    with_options(restore, unset={"format": "by the suffix of -o, else png"})
+    with_debug(with_options(restore, unset={"format": "by the suffix of -o, else png"}))
 )
 for _verb, _command in COMMANDS.items():
-    command_app.command(_verb)(_command)
+    command_app.command(_verb)(with_debug(_command))

@@ -20,7 +20,7 @@ from ..codec.formats import OF_SUFFIX, suffix_of
 from ..errors import DependencyError, UsageError
 from ..options import Options
 from . import plan
-from .console import NOTHING_DONE, SOME_FAILED, complain, make_decoder, progress_bar, reported, say
+from .console import NOTHING_DONE, SOME_FAILED, complain, make_decoder, progress_bar, reported, say, show_traceback
 
 if TYPE_CHECKING:
     from ..decoder import Decoder
@@ -214,6 +214,7 @@ def _outcomes(
         except DependencyError:
             raise  # The same for every file: it is told once.
         except Exception as error:  # One picture's trouble, of whatever kind, is no reason to leave out the others.
+            show_traceback(error)
             return plan.Failure(job.source, files.reason(error, job.source))
 
     if len(jobs) <= 1 or engine.threads == 1:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import UsageError
 from ..options import Options
 from .console import extra, reported, say
 
@@ -45,7 +46,7 @@ def serve(
     with reported(), extra("web"):
         token = _checked_token(token, token_file)
         if not (token or insecure or _is_loopback(host)):
-            raise ValueError(f"{host} can be reached from other machines: give --token-file, --token or REDECODE_TOKEN, or --insecure")
+            raise UsageError(f"{host} can be reached from other machines: give --token-file, --token or REDECODE_TOKEN, or --insecure")
         from ..server.app import create_app
         from ..server.service import Settings
 
@@ -94,7 +95,10 @@ def _run(app: FastAPI, listener: socket.socket, address: str) -> None:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except UnicodeError:
+        raise UsageError(f"{host} is no name of a host") from None
     # The protocol by its number: only where it is named does asyncio switch off the delay of small answers (Nagle's algorithm).
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     # On POSIX, a port that was just given up can be taken again; on Windows the option would let others share ours.
@@ -118,12 +122,12 @@ def _checked_token(token: str | None, file: Path | None) -> str | None:
     """
     if file is not None:
         if token is not None:
-            raise ValueError("give --token or --token-file, not both")
+            raise UsageError("give --token or --token-file, not both")
         token = file.read_text("utf-8", "replace").rstrip("\r\n")
     if token == "":
-        raise ValueError("an empty token protects nothing")
+        raise UsageError("an empty token protects nothing")
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
-        raise ValueError("a token travels in a header of HTTP: give one line of ASCII letters, digits and signs, without spaces")
+        raise UsageError("a token travels in a header of HTTP: give one line of ASCII letters, digits and signs, without spaces")
     return token
 
 
