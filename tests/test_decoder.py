@@ -95,6 +95,7 @@ def test_texture_amount(restorer: Decoder, photograph: np.ndarray) -> None:
         _ = alone.base_layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["4:2:0", "4:2:2", "gray", "raster"])
 @pytest.mark.parametrize("precision", weights.PRECISIONS)
 def test_tiled_equals_whole(photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch, kind: str, precision: str) -> None:
@@ -120,6 +121,7 @@ def test_tiled_equals_whole(photograph: np.ndarray, monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(whole.texture_planes, tiled.texture_planes, atol=2 if precision == "int8" else 0.01)
 
 
+@pytest.mark.slow
 def test_texture_is_left_out_where_the_mask_is_empty(photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """One half of the picture is flat: its tiles take one network only, and the result is the same."""
     flat = np.full((photograph.shape[0], 256, 3), 128, np.uint8)
@@ -139,6 +141,7 @@ def test_texture_is_left_out_where_the_mask_is_empty(photograph: np.ndarray, mon
     np.testing.assert_array_equal(skipping.image, everywhere.image)
 
 
+@pytest.mark.slow
 def test_int8_is_near_float32(restorer: Decoder, live1: list[np.ndarray]) -> None:
     """PSNR lost by int8 at QF 10: 0.03 dB in the mean, 0.1 dB at worst."""
     exact = Decoder("fast", precision="float32")
@@ -152,6 +155,7 @@ def test_int8_is_near_float32(restorer: Decoder, live1: list[np.ndarray]) -> Non
     assert max(lost) <= 0.1
 
 
+@pytest.mark.slow
 def test_restores_better_than_the_plain_decode(restorer: Decoder, live1: list[np.ndarray]) -> None:
     for original in live1[::7]:
         data = jpeg.compress(original, 10)
@@ -164,11 +168,13 @@ def test_restores_better_than_the_plain_decode(restorer: Decoder, live1: list[np
         assert error(base) < error(plain) / 1.15  # 0.6 dB
 
 
+@pytest.mark.slow
 def test_the_result_agrees_with_the_file(restorer: Decoder, live1: list[np.ndarray]) -> None:
     shares = [restorer.decode(jpeg.compress(original, 10)).consistency for original in live1[::4]]
     assert np.mean(shares) >= 0.995
 
 
+@pytest.mark.slow
 def test_decode_takes_paths_and_bytes(tmp_path: Path, photograph: np.ndarray) -> None:
     data = jpeg.compress(photograph, 10)
     path = tmp_path / "photo.jpg"
@@ -187,6 +193,7 @@ def test_the_engine_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["RGB", "CMYK", "YCCK"])
 def test_colour_models(restorer: Decoder, photograph: np.ndarray, model: str) -> None:
     """Whatever the file's colour model, the plain decode is Pillow's, the result is near it and true to the file."""
@@ -267,6 +274,7 @@ def test_high_qualities_fade_into_the_plain_decode(restorer: Decoder, photograph
         np.testing.assert_allclose(restorer.texture_layer(low, base), expected, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [90, 95, 98])
 def test_good_files_do_not_lose(restorer: Decoder, live1: list[np.ndarray], quality: int) -> None:
     for original in live1[:4]:

@@ -82,6 +82,7 @@ def test_readme_has_one_table_of_six_rows(tables: types.ModuleType) -> None:
     assert len(lines) == 2 + 6
 
 
+@pytest.mark.slow
 def test_commands_run_one_after_the_other_as_printed(folder: Path) -> None:
     ours = [words[1:] for words in commands() if words[0] == "redecode"]
     assert len(ours) >= 3
@@ -96,6 +97,7 @@ def test_commands_run_one_after_the_other_as_printed(folder: Path) -> None:
     assert (folder / "restored" / "summer" / "a.png").is_file()
 
 
+@pytest.mark.slow
 def test_python_runs_as_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (block,) = blocks("python")
     exec(compile(block, "README.md", "exec"), {})

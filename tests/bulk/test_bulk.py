@@ -98,6 +98,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+@pytest.mark.slow
 def test_same_results_as_the_single_command(tmp_path: Path) -> None:
     source, single, out = (tmp_path / name for name in ("in", "single", "out"))
     bad = make_archive(source, 200, broken_every=33)
@@ -123,6 +124,7 @@ def test_same_results_as_the_single_command(tmp_path: Path) -> None:
     assert len(rows(out)) == 200
 
 
+@pytest.mark.slow
 def test_choices_mean_the_same(tmp_path: Path, photograph: np.ndarray) -> None:
     (tmp_path / "in").mkdir()
     Image.fromarray(photograph).save(tmp_path / "in" / "a.jpg", quality=15, dpi=(300, 300))
@@ -560,6 +562,7 @@ def entries(folder: Path) -> list[Task]:
     return [Task(e.path, e.size, e.version, e.path.replace(".jpg", ".png")) for e in found]
 
 
+@pytest.mark.slow
 @posix
 def test_a_file_that_kills_its_worker_costs_no_other(tmp_path: Path) -> None:
     make_archive(tmp_path / "in", 12)
@@ -574,6 +577,7 @@ def test_a_file_that_kills_its_worker_costs_no_other(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 @posix
 def test_a_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
     make_archive(tmp_path / "in", 30)
@@ -590,6 +594,7 @@ def wait_for_rows(out: Path, count: int) -> None:
     assert eventually(lambda: out.exists() and len(rows(out)) >= count)
 
 
+@pytest.mark.slow
 @posix
 def test_killed_at_any_moment_and_resumed(tmp_path: Path) -> None:
     """bench/bulk.py does so twenty times."""
@@ -610,6 +615,7 @@ def test_killed_at_any_moment_and_resumed(tmp_path: Path) -> None:
     assert not list(out.rglob("*.part"))
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:

@@ -25,6 +25,8 @@ from redecode.bulk.restorer import Setup, Task
 from redecode.cli import main as cli
 from redecode.options import Options
 
+pytestmark = pytest.mark.cluster
+
 COUNT = 120
 
 

@@ -124,6 +124,7 @@ def s3() -> Iterator[Moody]:
     server.shutdown()
 
 
+@pytest.mark.slow
 def test_s3_on_a_bad_day(s3: Moody, tmp_path: Path) -> None:
     made = fill(tmp_path / "in", 14)
     source, output = stores.make("s3://bucket/in"), stores.make("s3://bucket/out")

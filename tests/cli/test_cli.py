@@ -195,6 +195,7 @@ def test_bad_input_is_one_line_and_2(run, stub: Stub, tmp_path: Path, word: str)
     assert [p.name for p in tmp_path.iterdir()] == ["bad.jpg"]
 
 
+@pytest.mark.slow
 def test_formats(run, stub: Stub, photo: Path, tmp_path: Path) -> None:
     for name in ("webp", "avif", "tiff", "jpeg"):
         code, out, err = run(photo, "--format", name)
@@ -439,6 +440,7 @@ def test_a_bar_goes_to_the_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.usefixtures("networks")
 def test_standard_streams(photo: Path, tmp_path: Path) -> None:
@@ -474,6 +476,7 @@ def test_help_names_options_and_commands() -> None:
         assert word in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in cli.COMMANDS)])
 def test_nothing_heavy_is_loaded_for_help(arguments: list[str]) -> None:
     code = """
@@ -493,6 +496,7 @@ finally:
     assert done.stderr == b""
 
 
+@pytest.mark.slow
 def test_bad_input_end_to_end(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"nothing")
     done = command("bad.jpg", cwd=tmp_path)
@@ -500,6 +504,7 @@ def test_bad_input_end_to_end(tmp_path: Path) -> None:
     assert done.stderr.decode().splitlines() == [f"redecode: bad.jpg: {NO_PICTURE}"]
 
 
+@pytest.mark.slow
 @posix
 def test_names_that_are_no_text_are_printed(tmp_path: Path) -> None:
     if sys.platform == "darwin":
@@ -519,6 +524,7 @@ def networks() -> None:
         pytest.skip(f"no weights: {error}")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("networks")
 def test_restores_end_to_end(photo: Path) -> None:
     done = command(photo, "--threads", 1)
@@ -534,6 +540,7 @@ def test_restores_end_to_end(photo: Path) -> None:
     assert set(np.unique(opened(mask))) == {0, 255}
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.usefixtures("networks")
 def test_names_that_are_no_text_end_to_end(photo: Path) -> None:
@@ -545,6 +552,7 @@ def test_names_that_are_no_text_end_to_end(photo: Path) -> None:
     assert (done.returncode, done.stdout) == (0, name + b".redecoded.png\n")
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.usefixtures("networks")
 def test_a_closed_pipe_does_not_stop_the_work(photo: Path) -> None:
@@ -559,6 +567,7 @@ def test_a_closed_pipe_does_not_stop_the_work(photo: Path) -> None:
     assert second.with_name("second.redecoded.png").is_file()
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.usefixtures("networks")
 def test_a_kill_leaves_no_half_result(photo: Path, photograph: np.ndarray) -> None:

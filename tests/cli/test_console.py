@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from redecode.cli import console, info, restore
 from redecode.cli import main as cli
@@ -35,9 +36,9 @@ def outcome(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     ],
 )
 def test_an_expected_error_is_one_line(error: Exception, line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(BaseException) as raised, console.reported():
+    with pytest.raises(typer.Exit) as raised, console.reported():
         raise error
-    assert getattr(raised.value, "exit_code", None) == console.NOTHING_DONE
+    assert raised.value.exit_code == console.NOTHING_DONE
     assert capsys.readouterr().err == f"redecode: {line}\n"
 
 

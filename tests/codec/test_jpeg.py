@@ -125,6 +125,7 @@ def test_gray_agrees_with_pillow(progressive: bool) -> None:
     assert distance(data) <= EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subsampling", jpeg.SUBSAMPLINGS)
 def test_odd_sizes(subsampling: str) -> None:
     for height in range(1, 18):

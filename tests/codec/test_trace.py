@@ -131,6 +131,7 @@ def test_only_compressions_that_are_bad_enough(original: np.ndarray) -> None:
     assert find_trace(pixels, offset=(0, 0), best=40) is not None
 
 
+@pytest.mark.slow
 def test_an_original_shows_nothing(original: np.ndarray) -> None:
     assert find_trace(original) is None
     assert find_trace(original[..., 1]) is None
@@ -148,6 +149,7 @@ def test_an_enlarged_original_shows_nothing(original: np.ndarray) -> None:
         assert find_trace(resized(part, factor, filtering)) is None
 
 
+@pytest.mark.slow
 def test_graphics_show_nothing() -> None:
     rng = np.random.default_rng(2)
     y, x = np.mgrid[:128, :160]

@@ -53,6 +53,7 @@ def run(folder: Path, protocol: benchmark.Protocol = "gray", **options: object) 
     return benchmark.run(Smoother(), folder, "three", 10, protocol, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_rows_are_jpeg_and_each_layer_with_and_without_projection(originals: Path) -> None:
     result = run(originals)
     assert [(row.method, row.projected) for row in result.rows] == [
@@ -67,6 +68,7 @@ def test_rows_are_jpeg_and_each_layer_with_and_without_projection(originals: Pat
     assert all(list(row.images) == ["0.png", "1.png", "2.png"] for row in result.rows)
 
 
+@pytest.mark.slow
 def test_gray_figures_are_those_of_the_metrics(originals: Path, photograph: NDArray[np.uint8]) -> None:
     (jpeg_row, base_row, *_) = run(originals).rows
     luma = colour.studio_luma(photograph)
@@ -164,6 +166,7 @@ def mean_figures(originals: list[NDArray[np.uint8]], protocol: benchmark.Protoco
     return {name: float(np.mean([figures[name] for figures in found])) for name in found[0]}
 
 
+@pytest.mark.slow
 def test_plain_jpeg_on_live1_has_the_published_gray_figures(live1: list[NDArray[np.uint8]]) -> None:
     assert len(live1) == 29
     figures = mean_figures(live1, "gray")
@@ -176,6 +179,7 @@ def test_plain_jpeg_on_live1_has_the_published_gray_figures(live1: list[NDArray[
     assert round(figures["e_psnr"], 2) == 21.25
 
 
+@pytest.mark.slow
 def test_plain_jpeg_on_live1_has_the_published_colour_figure(live1: list[NDArray[np.uint8]]) -> None:
     figures = mean_figures(live1, "colour")
     assert round(figures["psnr_rgb"], 2) == 25.69

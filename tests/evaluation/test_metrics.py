@@ -210,6 +210,7 @@ def random_alexnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     return weights
 
 
+@pytest.mark.slow
 def test_lpips_is_its_transcription(random_alexnet: dict[str, NDArray[np.float32]], photograph: NDArray[np.uint8], pair: Pair) -> None:
     crop = photograph[:50, 60:131]
     damaged = colour.to_uint8(crop + np.random.default_rng(6).normal(0, 20, crop.shape))
@@ -219,6 +220,7 @@ def test_lpips_is_its_transcription(random_alexnet: dict[str, NDArray[np.float32
     assert lpips.distance(crop, crop) == 0
 
 
+@pytest.mark.slow
 def test_lpips_with_the_published_weights(data_folder: Path, monkeypatch: pytest.MonkeyPatch, live1: list[NDArray[np.uint8]]) -> None:
     pytest.importorskip("torch")
     safetensors = pytest.importorskip("safetensors.numpy")

@@ -18,7 +18,7 @@ from redecode import weights
 from redecode.codec import jpeg
 from redecode.errors import DependencyError
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="POSIX signals")]
 
 # Fifty were done by hand (REDECODE_KILLS=50); they take a second each.
 KILLS = int(os.environ.get("REDECODE_KILLS", "8"))
@@ -70,7 +70,9 @@ def check_whole(output: Path) -> None:
 
 def test_killed_at_random(folder: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
-    assert start(folder, whole).wait(timeout=120) == 0
+    run = start(folder, whole)
+    run.communicate(timeout=120)
+    assert run.returncode == 0
     expected = results(whole)
     assert len(expected) == COUNT
     drawn = random.Random(int(os.environ.get("REDECODE_KILL_SEED", "0")))

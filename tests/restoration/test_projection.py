@@ -88,6 +88,7 @@ def test_partial_blocks(photograph: np.ndarray, size: tuple[int, int], subsampli
     assert repair.to_pixels(image.planes(), image).shape == original.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.0, 0.7, 1.5])
 def test_projection_raises_psnr_on_every_image_of_live1(live1: list[np.ndarray], sigma: float) -> None:
     for original in live1[::4]:

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright import sync_api as playwright
 
+pytestmark = pytest.mark.browser
+
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:
     pytest.skip("needs a browser: apt-get install chromium", allow_module_level=True)

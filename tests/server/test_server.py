@@ -540,6 +540,7 @@ def test_public_addresses_need_a_token(host: str, capsys: pytest.CaptureFixture[
     assert "--token" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_openapi_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     import schemathesis
     from hypothesis import HealthCheck, given, settings
@@ -588,6 +589,7 @@ def memory(client: Any) -> float:
     return float(next(line.split()[1] for line in lines if line.startswith("process_resident_memory_bytes")))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is read from /proc")
 def test_load(small: NDArray[np.uint8], record_property: Callable[[str, object], None]) -> None:
     photos = [encoded(small[: 24 + n, : 32 + n], quality=10 + 5 * n) for n in range(8)]
@@ -626,6 +628,7 @@ def test_load(small: NDArray[np.uint8], record_property: Callable[[str, object],
     assert after < 1.2 * before
 
 
+@pytest.mark.slow
 @posix
 def test_sigterm_lets_work_finish() -> None:
     with real_server() as (process, address):

@@ -7,6 +7,8 @@ torch = pytest.importorskip("torch")
 from redecode.training import pruning  # noqa: E402
 from redecode.training.networks import EdgeCNN, Level, NetworkConfig, TextureGenerator, levels  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 CONFIG = NetworkConfig(channels=32, hidden=(32,) * 4)
 
 

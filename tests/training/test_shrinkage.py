@@ -20,6 +20,7 @@ def distances(planes: np.ndarray, image: jpeg.JpegImage) -> list[np.ndarray]:
     return [jpeg.coefficients_of(plane, c, image) / c.table - c.coefficients for plane, c in found]
 
 
+@pytest.mark.slow
 def test_every_coefficient_moves_to_its_mean(photograph: np.ndarray) -> None:
     """A batch of all kinds of files gives what each component's own grid says, and leaves the plain decode alone."""
     crop = np.ascontiguousarray(photograph[:96, :96])
@@ -44,6 +45,7 @@ def test_every_coefficient_moves_to_its_mean(photograph: np.ndarray) -> None:
     torch.testing.assert_close(plain, batch["held"], atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_shrinkage_undoes_what_is_known_to_be_wrong(photograph: np.ndarray) -> None:
     """Whoever restores every coefficient at 1.25 times its true distance from the middle has a factor of 0.8, which gives the original."""
     luma = colour.studio_luma(photograph[:112, :160])

@@ -42,6 +42,7 @@ def write_recipe(path: Path, steps: int, extra: str = "", losses: str = "") -> P
     return path
 
 
+@pytest.mark.slow
 def test_edge_trains_through_the_shrinkage_resumes_and_exports(photographs: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     said: list[str] = []
@@ -87,6 +88,7 @@ def trained(path: Path) -> dict[str, torch.Tensor]:
     return load_file(path / trainer.CHECKPOINT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("equivariant", [True, False])
 def test_an_interrupted_run_is_the_uninterrupted_one(photographs: Path, tmp_path: Path, equivariant: bool) -> None:
     head = f"equivariant = {str(equivariant).lower()}\n" + SHRINKAGE
@@ -102,6 +104,7 @@ def test_an_interrupted_run_is_the_uninterrupted_one(photographs: Path, tmp_path
         assert [int(row["step"]) for row in csv.DictReader(file)] == [3, 4, 7]
 
 
+@pytest.mark.slow
 def test_a_decay_branches_off_and_leaves_the_stable_part_alone(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
     set_rates = trainer._set_rates
@@ -137,6 +140,7 @@ def test_a_decay_branches_off_and_leaves_the_stable_part_alone(photographs: Path
         trainer.train("edge", other, tmp_path / "other", resume=stable / trainer.CHECKPOINT)
 
 
+@pytest.mark.slow
 def test_an_interrupted_decay_goes_on_to_its_end(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_recipe(tmp_path / "r.toml", 12, losses=SHRINKAGE)
     trainer.train("edge", path, tmp_path / "stable")
@@ -150,6 +154,7 @@ def test_an_interrupted_decay_goes_on_to_its_end(photographs: Path, tmp_path: Pa
     assert checkpoint.load_record(tmp_path / "decay" / trainer.WEIGHTS)["training"]["steps"] == 15
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends(photographs: Path, tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "r.toml", 100_000, losses=SHRINKAGE)
     command = [sys.executable, "-m", "redecode", "train", "edge", "--recipe", path, "--output", tmp_path / "run"]
@@ -163,6 +168,7 @@ def test_sigterm_saves_and_ends(photographs: Path, tmp_path: Path) -> None:
     assert checkpoint.load_record(tmp_path / "run" / trainer.WEIGHTS)["training"]["steps"] >= 20
 
 
+@pytest.mark.slow
 def test_an_equivariant_network_stays_so(photographs: Path, tmp_path: Path) -> None:
     plan = write_recipe(tmp_path / "plan.toml", 5)
     plan.write_text("equivariant = true\n" + plan.read_text())
@@ -181,6 +187,7 @@ def test_an_equivariant_network_stays_so(photographs: Path, tmp_path: Path) -> N
     torch.testing.assert_close(turned.transpose(2, 3), result, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_equivariant_network_starts_from_one_that_is(photographs: Path, tmp_path: Path) -> None:
     trainer.train("edge", write_recipe(tmp_path / "plan.toml", 1), tmp_path / "run")
     more = write_recipe(tmp_path / "more.toml", 1)
@@ -189,6 +196,7 @@ def test_an_equivariant_network_starts_from_one_that_is(photographs: Path, tmp_p
         trainer.train("edge", more, tmp_path / "more")
 
 
+@pytest.mark.slow
 def test_texture_trains_with_all_four_terms(photographs: Path, tmp_path: Path) -> None:
     save_vgg(photographs / "vgg19.safetensors", "vgg19", 10)
     save_vgg(photographs / "vgg16.safetensors", "vgg16", 21)
@@ -210,6 +218,7 @@ def test_texture_trains_with_all_four_terms(photographs: Path, tmp_path: Path) -
     assert not torch.equal(start["trunk.stem.weight"], state["trunk.stem.weight"])
 
 
+@pytest.mark.slow
 def test_texture_trains_with_lpips(photographs: Path, tmp_path: Path) -> None:
     save_vgg(photographs / "vgg19.safetensors", "vgg19", 10)
     texture = (
@@ -261,6 +270,7 @@ def test_resuming_needs_a_checkpoint(photographs: Path, tmp_path: Path) -> None:
         trainer.train("edge", write_recipe(tmp_path / "r.toml", 1), tmp_path / "run", resume=tmp_path / "empty" / trainer.CHECKPOINT)
 
 
+@pytest.mark.slow
 def test_a_batch_can_be_overfitted(photograph: np.ndarray) -> None:
     torch.manual_seed(0)
     sample = data.make_sample(np.ascontiguousarray(photograph[:64, :64]), 10, "4:2:0")
@@ -305,6 +315,7 @@ def test_crops_do_not_depend_on_how_they_are_shared_out(photographs: Path) -> No
             assert torch.equal(whole[0], next(resumed)["degraded"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "soap"), [("edge", False), ("texture", False), ("edge", True)])
 def test_two_processes_train_like_one(photographs: Path, tmp_path: Path, network: str, soap: bool) -> None:
     save_vgg(photographs / "vgg19.safetensors", "vgg19", 10)
@@ -383,6 +394,7 @@ def test_faulty_recipes(tmp_path: Path, text: str, complaint: str) -> None:
         recipe.read(path, recipe.EdgeRecipe)
 
 
+@pytest.mark.slow
 def test_the_command_refuses_a_faulty_recipe_in_one_sentence(photographs: Path, tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_text('[schedule]\nsteps = "many"\n')

@@ -117,7 +117,7 @@ def _listening(host: str, port: int) -> socket.socket:
 def _checked_token(token: str | None, file: Path | None) -> str | None:
     """
     Raises:
-        ValueError: the token is none that a client could send.
+        UsageError: the token is none that a client could send.
         OSError: its file cannot be read.
     """
     if file is not None:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import DependencyError
+from ..errors import DependencyError, UsageError
 from .equivariance import ORBIT, InvariantBasis
 from .networks import NetworkConfig, NetworkName
 
@@ -97,7 +97,7 @@ def load(path: Path, name: NetworkName, config: NetworkConfig, state: State) -> 
 
     Raises:
         DependencyError: there is no such checkpoint.
-        ValueError: it is of another network.
+        UsageError: it is of another network.
     """
     if not path.exists():
         raise DependencyError(f"there is no checkpoint {path} to go on from")
@@ -107,7 +107,7 @@ def load(path: Path, name: NetworkName, config: NetworkConfig, state: State) -> 
             raise DependencyError(f"{path} is no checkpoint of a training run")
         owner = json.loads(metadata["owner"])
         if owner["network"] != name or msgspec.convert(owner["config"], NetworkConfig) != config:
-            raise ValueError(f"{path} is a checkpoint of another network than the recipe's")
+            raise UsageError(f"{path} is a checkpoint of another network than the recipe's")
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
 
     def under(prefix: str) -> dict[str, Tensor]:

@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import UsageError
+
 # Maps in an orbit, one for each symmetry.
 ORBIT = 8
 # Side of a block of the JPEG grid.
@@ -70,7 +72,7 @@ def regular(maps: int) -> Axis:
 
     def sources(move: Move) -> Tensor:
         if maps % ORBIT:
-            raise ValueError(f"an equivariant network has multiples of {ORBIT} maps, not {maps}")
+            raise UsageError(f"an equivariant network has multiples of {ORBIT} maps, not {maps}")
         return _repeated(_orbit(move), maps // ORBIT)
 
     return Axis(maps, sources)

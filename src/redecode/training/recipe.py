@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from ..errors import DependencyError
+from ..errors import DependencyError, UsageError
 from .data import DataConfig
 from .networks import NetworkConfig
 
@@ -138,16 +138,16 @@ def read(path: Path, kind: type[AnyRecipe]) -> AnyRecipe:
 
     Raises:
         DependencyError: there is no such file.
-        ValueError: it is no TOML, or an entry is unknown, missing or of the wrong type; the message names the entry.
+        UsageError: it is no TOML, or an entry is unknown, missing or of the wrong type; the message names the entry.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DependencyError(f"there is no recipe {path}") from None
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise UsageError(f"{path}: {error}") from None
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
         problem, _, place = str(error).replace("`", "").partition(" - at $.")
-        raise ValueError(f"{path}: {place + ': ' if place else ''}{problem[:1].lower()}{problem[1:]}") from None
+        raise UsageError(f"{path}: {place + ': ' if place else ''}{problem[:1].lower()}{problem[1:]}") from None

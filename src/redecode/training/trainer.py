@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.utils.data import DataLoader
 
+from ..errors import UsageError
 from ..evaluation.datasets import data_path
 from . import checkpoint, shrinkage, validation
 from .checkpoint import State, unwrapped
@@ -82,17 +83,17 @@ def train(
 
     Raises:
         DependencyError: data, weights or a checkpoint are missing.
-        ValueError: the recipe is faulty, or its batches cannot be shared out evenly; or the checkpoint is of another network, or of
+        UsageError: the recipe is faulty, or its batches cannot be shared out evenly; or the checkpoint is of another network, or of
             a decay, which nothing can branch off from.
     """
     plan = read(recipe, EdgeRecipe) if network == "edge" else read(recipe, TextureRecipe)
     if resume and decay:
-        raise ValueError("a run either resumes or branches off a decay")
+        raise UsageError("a run either resumes or branches off a decay")
     if decay and decay.resolve() == (output / CHECKPOINT).resolve():
-        raise ValueError(f"a decay needs an output folder of its own: it would replace {decay}")
+        raise UsageError(f"a decay needs an output folder of its own: it would replace {decay}")
     processes = devices * nodes
     if plan.data.batch % processes or plan.data.decay_batch % processes:
-        raise ValueError(f"{recipe}: its batches cannot be shared out evenly among {processes} processes")
+        raise UsageError(f"{recipe}: its batches cannot be shared out evenly among {processes} processes")
     strategy = "ddp" if processes > 1 else "auto"
     fabric = Fabric(accelerator="auto", strategy=strategy, devices=devices, num_nodes=nodes, precision=_precision(float32))
     fabric.launch()
@@ -105,7 +106,7 @@ def train(
         checkpoint.load(found, network, plan.network, state)
     if decay:
         if state.branch:
-            raise ValueError(f"{decay} belongs to a decay; only the stable part can be branched off from")
+            raise UsageError(f"{decay} belongs to a decay; only the stable part can be branched off from")
         state.branch = state.step, state.total_seconds
     photographs = data_path("train")
     report(_progress(plan, state, max_minutes), "reading the photographs")

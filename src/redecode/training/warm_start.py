@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..errors import UsageError
 from ..evaluation.datasets import data_path
 from .checkpoint import load_record, load_weights, orbit
 from .data import calibration_samples
@@ -24,11 +25,11 @@ def warm_start_from(path: Path, network: Network, equivariant: bool) -> None:
 
     Raises:
         DependencyError: there are no such weights, or no photographs to judge them by.
-        ValueError: they do not fit.
+        UsageError: they do not fit.
     """
     together = orbit(load_record(path))
     if equivariant and together == 1:
-        raise ValueError(f"an equivariant network cannot start from {path}, whose network is not equivariant")
+        raise UsageError(f"an equivariant network cannot start from {path}, whose network is not equivariant")
     name, config, state = load_weights(path)
     trained = make_network(name, config)
     trained.load_state_dict(state)
@@ -64,7 +65,7 @@ def warm_start(network: Network, trained: Network) -> None:
             with as many blocks before them.
 
     Raises:
-        ValueError: it has.
+        UsageError: it has.
     """
     _check_fits(network, trained)
     values = trained.state_dict()
@@ -97,6 +98,6 @@ def _check_fits(network: Network, trained: Network) -> None:
             fits &= small.first.in_channels <= block.first.in_channels and small.first.out_channels <= block.first.out_channels
     if not fits:
         sizes, old_sizes = ([[block.first.out_channels for block in blocks_of(level)] for level in part] for part in (own, old))
-        raise ValueError(
+        raise UsageError(
             f"{network.config.channels} maps and blocks of {sizes} cannot start from {trained.config.channels} and blocks of {old_sizes}"
         )

@@ -20,6 +20,7 @@ from torch.export import Dim
 
 from ... import weights
 from ...codec.jpeg import JpegImage
+from ...errors import UsageError
 from ...evaluation.datasets import data_path
 from ...restoration.tiling import ALIGNMENT
 from ..checkpoint import load_record, load_weights, orbit
@@ -117,11 +118,11 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
 
     Raises:
         DependencyError: there is no such checkpoint, or no photographs to find the ranges of int8 with.
-        ValueError: the name does not fit the checkpoint's network.
+        UsageError: the name does not fit the checkpoint's network.
     """
     kind, config, state = load_weights(checkpoint)
     if name.rpartition("-")[2] != kind:
-        raise ValueError(f"the checkpoint holds the {kind} network: its name must end in -{kind}")
+        raise UsageError(f"the checkpoint holds the {kind} network: its name must end in -{kind}")
     trained = make_network(kind, config)
     trained.load_state_dict(state)
     samples = calibration_samples(data_path("train"))
