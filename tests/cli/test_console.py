@@ -64,7 +64,7 @@ def test_a_bug_in_one_file_shows_its_traceback_and_the_others_are_restored(tmp_p
         raise RedecodeError("expected")
 
     monkeypatch.setattr(restore, "_process", process)
-    assert outcome(monkeypatch, tmp_path / "bad.jpg", tmp_path / "good.jpg") == console.SOME_FAILED
+    assert outcome(monkeypatch, tmp_path / "bad.jpg", tmp_path / "good.jpg") == console.NOTHING_DONE
     err = capsys.readouterr().err
     assert err.count("Traceback") == 1
     assert "in process" in err

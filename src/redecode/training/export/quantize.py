@@ -89,6 +89,7 @@ def with_maps_last(model: onnx.ModelProto) -> onnx.ModelProto:
                     nodes.append(helper.make_node("Shape", [f"{name}.last"], [shape]))
                 flat[name] = f"{name}.flat"
                 nodes.append(helper.make_node("Reshape", [f"{name}.last", "skips.flat"], [flat[name]]))
+        assert shape is not None  # a sum has inputs
         total = node.output[0]
         nodes.append(helper.make_node("Add", [flat[name] for name in node.input], [f"{total}.flat"], f"{node.name}.flat"))
         nodes.append(helper.make_node("Reshape", [f"{total}.flat", shape], [f"{total}.last"]))
