@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import shutil
 import types
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 
 import redecode
 from redecode import errors
-from redecode.codec import jpeg
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 PACKAGE = Path(redecode.__file__).parent
 WITH_EXAMPLES = sorted(path for path in PACKAGE.rglob("*.py") if ">>> " in path.read_text(encoding="utf-8"))
 
@@ -55,12 +56,12 @@ def test_public_functions_have_an_example() -> None:
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=module_name)
-def test_examples_in_docstrings_run(path: Path, photograph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They run in a folder that holds photo.jpg, a JPEG of quality 10 and 168×120 pixels."""
-    (tmp_path / "photo.jpg").write_bytes(jpeg.compress(photograph, 10))
+def test_examples_in_docstrings_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run in a folder that holds examples/; `redecode` is imported."""
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(module_name(path))
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    failed, tried = doctest.testmod(module, optionflags=options)
+    failed, tried = doctest.testmod(module, optionflags=options, extraglobs={"redecode": redecode})
     assert tried
     assert not failed

@@ -146,7 +146,9 @@ class Decoder:
             RedecodeError, OSError: in its turn, for a picture that cannot be read; the ones after it are left.
 
         Example:
-            >>> for path, decoded in zip(paths, redecode.Decoder().decode_many(paths)):
+            >>> from pathlib import Path
+            >>> paths = [Path("examples/parrots-q10.jpg")]
+            >>> for path, decoded in zip(paths, redecode.Decoder().decode_many(paths, texture=0)):
             ...     decoded.save(path.with_suffix(".png"))
         """
         work = functools.partial(self.decode, **choices)

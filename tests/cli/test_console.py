@@ -88,7 +88,7 @@ def test_debug_of_a_subcommand(tmp_path: Path, monkeypatch, capsys) -> None:
     ("arguments", "line"),
     [
         (["--token", ""], "an empty token protects nothing"),
-        (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines: give --token (or REDECODE_TOKEN), or --insecure"),
+        (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines: give --token-file, --token or REDECODE_TOKEN, or --insecure"),
         (["--host", "a..b", "--insecure"], "a..b is no name of a host"),
     ],
 )

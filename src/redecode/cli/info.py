@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from .. import files
-from ..errors import RedecodeError
 from . import plan
-from .console import NOTHING_DONE, SOME_FAILED, complain, reported, say
+from .console import EXPECTED, NOTHING_DONE, SOME_FAILED, complain, reported, say, show_traceback
 
 
 def info(
@@ -31,7 +30,8 @@ def info(
         for path in found:
             try:
                 facts = inspect(files.read(path))
-            except (RedecodeError, OSError) as error:
+            except EXPECTED as error:
+                show_traceback(error)
                 failures.append(plan.Failure(path, files.reason(error, path)))
                 continue
             told += 1

@@ -79,7 +79,7 @@ def _joined(planes: Float32, times: tuple[Picture, Picture, NDArray[np.bool_]], 
     regions = [(own.cells, inside) for own, inside in ((earlier, where), (as_is, ~where)) if own.cells is not None and inside.any()]
     if project:
         for cells, inside in regions:
-            pixels[inside] = projection.to_pixels(planes, cells)[inside]
+            pixels[inside] = repair.to_pixels(planes, cells)[inside]
     moved = np.subtract(pixels, free, dtype=np.int16).ravel()
     blocks = broken = 0
     for cells, inside in regions:
