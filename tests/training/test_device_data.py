@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("lightning_fabric")
+
+from lightning_fabric import Fabric  # noqa: E402
 
 from redecode.codec import jpeg  # noqa: E402
-from redecode.training import data, device_data  # noqa: E402
+from redecode.training import data, device_data, trainer  # noqa: E402
 
 
 def crops(photograph: np.ndarray, count: int) -> list[np.ndarray]:
@@ -57,6 +60,19 @@ def test_coefficients_are_those_of_libjpeg(photograph: np.ndarray, kind: str) ->
             total += found.size
     assert total >= 200 * 64 * 64
     assert differing == 0
+
+
+def test_batches_made_on_the_device_are_those_of_the_workers(photographs: Path) -> None:
+    fabric = Fabric(accelerator="cpu")
+    batches = []
+    for on_device in (False, True):
+        crops = data.Crops(photographs / "train", data.DataConfig(patch=32, batch=4), seed=3)
+        crops.first = 8
+        batches.append([batch for batch, _ in zip(trainer.stream(fabric, crops, on_device), range(3), strict=False)])
+    for one, other in zip(*batches, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            torch.testing.assert_close(other[name].float(), value.float(), atol=2e-6, rtol=0)
 
 
 def test_samples_are_those_that_were_drawn(photographs: Path) -> None:

@@ -4,13 +4,27 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from redecode.training.soap import Soap  # noqa: E402
+from redecode.training.soap import Soap, by_cholesky  # noqa: E402
 
 
 def gradient(weights: torch.Tensor, scales: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Of a quadratic bowl that is much steeper in some directions than in others, and not quite one."""
     away = weights - target
     return away * scales + 0.1 * away**3
+
+
+def test_columns_are_made_orthonormal_by_cholesky_as_by_qr() -> None:
+    torch.manual_seed(2)
+    values = torch.logspace(0, -6, 24)
+    basis = torch.linalg.qr(torch.randn(5, 24, 24))[0]
+    near = torch.linalg.qr(basis + 0.05 * torch.randn(5, 24, 24))[0]
+    matrices = (basis * values) @ basis.mT @ near
+    ours, theirs = by_cholesky(matrices), torch.linalg.qr(matrices.double())[0].float()
+    torch.testing.assert_close(ours.mT @ ours, torch.eye(24).expand(5, -1, -1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours * (ours * theirs).sum(1, keepdim=True).sign(), theirs, atol=1e-3, rtol=0)
+    matrices[2, :, 7] = 0
+    singular = by_cholesky(matrices)
+    torch.testing.assert_close(singular.mT @ singular, torch.eye(24).expand(5, -1, -1), atol=1e-5, rtol=0)
 
 
 def test_vectors_have_the_steps_of_adam() -> None:

@@ -126,12 +126,12 @@ def _bench_progress(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 # Between lines of a training whose progress goes into a file.
-_LOG_SECONDS = 60
+_LOG_SECONDS = 20
 
 
 @contextmanager
 def _training_progress() -> Iterator[Callable[[float, str], None]]:
-    """A progress bar on a terminal, a line a minute elsewhere."""
+    """A progress bar on a terminal, a line now and then elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

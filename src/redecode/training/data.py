@@ -237,6 +237,16 @@ class Crops(IterableDataset[Sample]):
                 yield draw((height, width), self.patch, self.config, generator, photograph, shrunk)
 
 
+class Draws(IterableDataset[Tensor]):
+    """What is drawn for each of an endless stream of crops: int64 [8] each, the fields of :class:`Draw`."""
+
+    def __init__(self, crops: Crops) -> None:
+        self.crops = crops
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (torch.tensor(drawn) for drawn in self.crops.draws())
+
+
 def validation_set(folder: Path, quality: int, subsampling: str | None, count: int, side: int) -> list[Sample]:
     """Central crops of held-out photographs.
 

@@ -40,7 +40,7 @@ def shrink(planes: Tensor, sample: Sample) -> Tensor:
         planes = planes.float()
         luma = planes[:, :1] + _correction(planes[:, :1], held[:, :1], tables[:, 0])
         chroma = torch.empty_like(planes[:, 1:])
-        for rows, columns in {(int(v), int(h)) for v, h in factors}:
+        for rows, columns in torch.unique(factors, dim=0).tolist():
             own = (factors == factors.new_tensor((rows, columns))).all(1)
             full = planes[own, 1:]
             correction = _correction(F.avg_pool2d(full, (rows, columns)), held[own, 1:, ::rows, ::columns], tables[own, 1])

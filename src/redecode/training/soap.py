@@ -108,11 +108,13 @@ def _first_basis(gradient: Tensor) -> Tensor:
     One gradient leaves many of the values zero. Between the vectors of these the last bits would decide, which are not the same on one
     process and on two: the places decide in their stead. (In 64 bits: in 32 the solver has given no numbers where most rows were zero.)
     """
-    product = gradient.double().mT @ gradient.double()
+    # On the processor: a GPU solves one such problem at a time, and slowly.
+    gradient, device, dtype = gradient.double().cpu(), gradient.device, gradient.dtype
+    product = gradient.mT @ gradient
     values, vectors = torch.linalg.eigh(product)
     free = (vectors * (values < 1e-8 * values[:, -1:])[:, None]) @ vectors.mT
-    ties = values.mean(-1)[:, None] * torch.linspace(1e-3, 2e-3, product.shape[-1], device=product.device)
-    first: Tensor = torch.linalg.eigh(product + free * ties[:, None] @ free)[1].flip(-1).to(gradient.dtype).contiguous()
+    ties = values.mean(-1)[:, None] * torch.linspace(1e-3, 2e-3, product.shape[-1], dtype=product.dtype)
+    first: Tensor = torch.linalg.eigh(product + free * ties[:, None] @ free)[1].flip(-1).to(device, dtype).contiguous()
     return first
 
 
@@ -131,4 +133,28 @@ def _renew(state: dict[str, Any], side: str) -> None:
     basis, product = state[_basis(side)], state[side]
     order = (basis * (product @ basis)).sum(1).argsort(descending=True)
     state["square"] = state["square"].take_along_dim(order[:, :, None] if side == "left" else order[:, None], 1 + _SIDES.index(side))
-    state[_basis(side)] = torch.linalg.qr(product @ basis.take_along_dim(order[:, None], 2))[0]
+    state[_basis(side)] = _orthonormal(product @ basis.take_along_dim(order[:, None], 2))
+
+
+def _orthonormal(matrices: Tensor) -> Tensor:
+    """Orthonormal columns that span, from left to right, what the columns span: [stack, n, n] to the same."""
+    found: Tensor = by_cholesky(matrices) if matrices.is_cuda else torch.linalg.qr(matrices)[0]
+    return found
+
+
+def by_cholesky(matrices: Tensor) -> Tensor:
+    """As a QR decomposition, but for signs, by products and Cholesky factors: a GPU takes all matrices of a stack at once.
+
+    Twice, in 64 bits (Yamamoto et al. 2015, "Roundoff error analysis of the CholeskyQR2 algorithm"); stacks with a matrix that is too
+    close to singular for it take the slow way.
+    """
+    columns = matrices.double()
+    for _ in range(2):
+        columns = columns / columns.norm(dim=1, keepdim=True).clamp_min(1e-300)
+        factor, failed = torch.linalg.cholesky_ex(columns.mT @ columns, upper=True)
+        if failed.any():
+            slow: Tensor = torch.linalg.qr(matrices)[0]
+            return slow
+        columns = torch.linalg.solve_triangular(factor, columns, upper=True, left=False)
+    result: Tensor = columns.to(matrices.dtype)
+    return result

@@ -25,13 +25,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from ..errors import UsageError
 from ..evaluation.datasets import data_path
 from . import checkpoint, shrinkage, validation
 from .checkpoint import State, unwrapped
-from .data import Crops, Sample
+from .data import Crops, Draws, Sample
+from .device_data import DevicePhotographs
 from .equivariance import InvariantBasis
 from .networks import Discriminator, NetworkName, make_network
 from .objectives import Step, edge_step, texture_step
@@ -114,10 +115,11 @@ def train(
     crops.first = state.images
     if state.branch:
         crops.patch, crops.batch = plan.data.decay_patch or crops.patch, plan.data.decay_batch or crops.batch
-    samples = _stream(fabric, crops)
+    samples = stream(fabric, crops, on_device=fabric.device.type == "cuda")
     held_out = validation.read(photographs)
     saved = time.monotonic()
     hardware = _hardware()
+    begun = time.monotonic(), state.images
     with _stop_signal() as stopped:
         # All processes go by one clock.
         while (progress := fabric.broadcast(1.0 if stopped.is_set() else _progress(plan, state, max_minutes))) < 1:
@@ -129,7 +131,9 @@ def train(
             state.images += crops.batch
             state.seconds[hardware] = state.seconds.get(hardware, 0.0) + time.monotonic() - began
             if state.step % 20 == 0:
-                report(progress, f"step {state.step}: " + ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items()))
+                values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+                pace = (state.images - begun[1]) / (time.monotonic() - begun[0])
+                report(progress, f"step {state.step}: {values}, {pace:.3g} crops/s")
             if state.step % plan.schedule.validate_every == 0 and fabric.is_global_zero:
                 _validate(fabric, network, plan, state, held_out, output)
             if time.monotonic() - saved > CHECKPOINT_SECONDS and fabric.is_global_zero:
@@ -158,6 +162,8 @@ def _stop_signal() -> Iterator[threading.Event]:
 
 
 def _prepare(fabric: Fabric, name: NetworkName, plan: EdgeRecipe | TextureRecipe, folder: Path) -> tuple[State, Step]:
+    # All batches have one shape.
+    torch.backends.cudnn.benchmark = True
     network = make_network(name, plan.network)
     fabric.to_device(network)
     basis = InvariantBasis(network) if plan.equivariant else None
@@ -176,6 +182,8 @@ def _prepare(fabric: Fabric, name: NetworkName, plan: EdgeRecipe | TextureRecipe
     optimizers: dict[str, Optimizer] = {}
     for key, module in modules.items():
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if fabric.device.type == "cuda":
+            module.compile()
         modules[key] = fabric.setup(module)
         optimizer: Optimizer = Adam(module.parameters())
         if plan.schedule.soap and key == "network":
@@ -212,13 +220,22 @@ def _update_ema(state: State, decay: float) -> None:
         state.ema[name].lerp_(value, 1 - decay)
 
 
-def _stream(fabric: Fabric, crops: Crops) -> Iterator[Sample]:
+def stream(fabric: Fabric, crops: Crops, on_device: bool) -> Iterator[Sample]:
+    """Batches without end, on the device that trains.
+
+    Args:
+        fabric: knows the device and the processes.
+        crops: shares itself out among the processes.
+        on_device: make the samples there, from photographs in its memory; otherwise worker processes make them.
+    """
     workers = max(1, min(14, (os.cpu_count() or 1) - 1))
+    source: IterableDataset[Any] = Draws(crops) if on_device else crops
     share = crops.batch // crops.processes
-    loader = DataLoader(crops, batch_size=share, num_workers=workers, prefetch_factor=4, pin_memory=torch.cuda.is_available())
-    sample: Sample
-    # Crops shares itself out among the processes.
-    for sample in fabric.setup_dataloaders(loader, use_distributed_sampler=False):  # type: ignore[assignment]
+    loader = DataLoader(source, batch_size=share, num_workers=workers, prefetch_factor=4, pin_memory=torch.cuda.is_available())
+    photographs = DevicePhotographs(crops.images, crops.shrunk, fabric.device) if on_device else None
+    batch: Any
+    for batch in fabric.setup_dataloaders(loader, use_distributed_sampler=False):
+        sample: Sample = photographs.samples(batch, crops.patch) if photographs else batch
         sample["degraded"] = sample["degraded"].contiguous(memory_format=torch.channels_last)
         yield sample
 
