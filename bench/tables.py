@@ -128,6 +128,20 @@ def amounts() -> str:
     return report.table(["", "texture 0.5", "texture 0.75", "texture 1"], lines)
 
 
+def histories() -> str:
+    """Pictures with a past: gain of L_B of `fast` over the plain decode of the last file."""
+    if not (RESULTS / "histories.json").exists():
+        return "*Not measured yet.*"
+    measured = load("histories")
+    columns = ("plain", "gain", "as it is", "worst picture", "worst region")
+    lines = [
+        [name.replace(" > ", " → "), f"{row['plain']:.2f}", *(f"{row[column]:+.2f}" for column in columns[1:])]
+        for name, row in measured["histories"].items()
+    ]
+    table = report.table(["history", "plain decode, dB", "gain", "gain with `--as-is`", "worst picture", "worst region"], lines)
+    return f"{table}\n\n{measured['photographs']} photographs each, `python bench/histories.py`."
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "summary": summary,
     "gray": lambda: protocol("gray"),
@@ -138,6 +152,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "sizes": sizes,
     "details": details,
     "amounts": amounts,
+    "histories": histories,
 }
 
 
