@@ -12,7 +12,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO
 
-from .codec import formats
+from .codec import formats, tiff
 from .codec.formats import FormatName
 from .errors import OutputExistsError, RedecodeError, TooLargeError, UnreadableError
 
@@ -83,6 +83,17 @@ def format_of(source: Path) -> FormatName | None:
             return formats.format_of(file.read(_SIGNATURE_LENGTH))
     except OSError:
         return None
+
+
+def page_count(source: Path) -> int:
+    """How many pages a TIFF file has; 1 for any other file, and for one that cannot be read."""
+    if format_of(source) != "tiff":
+        return 1
+    try:
+        with open(source, "rb") as file:
+            return tiff.page_count(file)
+    except OSError:
+        return 1
 
 
 def distinct_names(names: Iterable[str], suffix: str, taken: Collection[str] = ()) -> dict[str, str]:

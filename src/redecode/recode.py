@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .codec.formats import FormatName
+from .codec.formats import FormatName, format_of
+from .codec.tiff import FURTHER_PAGES, MAX_PAGES, joined, page_count
+from .errors import LimitError
 from .options import Options
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ class Restored:
 
     Attributes:
         data: its bytes.
-        decoded: the picture behind it.
+        decoded: the picture behind it; the first, where there are several pages.
         seconds: the restoring took, reading and encoding included.
         source_size: bytes of the file that it was made from.
         format: that it is written in.
@@ -61,21 +64,39 @@ def restore(decoder: Decoder, data: bytes, options: Options, progress: Progress 
 
     Args:
         decoder: of the options' preset, device and precision.
-        data: the whole file, a JPEG or a picture that was one.
+        data: the whole file, a JPEG or a picture that was one. All pages of a TIFF are restored where the result is a TIFF.
         options: see :class:`Options`.
         progress: as :meth:`Decoder.decode`.
 
     Raises:
         RedecodeError: the file cannot be restored, or not written as asked; the message says why.
     """
+    began = time.monotonic()
+    pages = page_count(io.BytesIO(data)) if options.written_format(format_of(data[:12])) == "tiff" else 1
+    if pages > MAX_PAGES:
+        raise LimitError(f"the file has more than {MAX_PAGES} pages")
+    first = _decode(decoder, data, options, progress, 0)
+    name = options.written_format(first.picture.source_format)
+    if pages == 1:
+        return Restored(first.encode(options), first, time.monotonic() - began, len(data), name, first.notes(options))
+    files, notes = [first.encode(options)], _page_notes(first, options, 1)
+    for page in range(1, pages):
+        decoded = _decode(decoder, data, options, progress, page)
+        files.append(decoded.encode(options))
+        notes += _page_notes(decoded, options, page + 1)
+    return Restored(joined(files), first, time.monotonic() - began, len(data), name, tuple(notes))
+
+
+def _page_notes(decoded: Decoded, options: Options, number: int) -> list[str]:
+    """The notes about one of several pages, but for the one that the others are left out."""
+    return [f"page {number}: {note}" for note in decoded.notes(options) if FURTHER_PAGES not in note]
+
+
+def _decode(decoder: Decoder, data: bytes, options: Options, progress: Progress | None, page: int) -> Decoded:
     from .codec.picture import read
 
-    began = time.monotonic()
-    picture = read(data, options.pixel_limit, options.force_quality, options.as_is)
+    picture = read(data, options.pixel_limit, options.force_quality, options.as_is, page)
     # Only two of the layers depend on the texture network, and only one of them on the dial.
     amount = {"fused": options.texture, "texture": 1.0}.get(options.layer, 0.0)
     layers = options.depth == 16 or options.layer != "fused"
-    decoded = decoder.decode(picture, amount, options.projection, progress, layers, options.threshold)
-    written = decoded.encode(options)
-    name = options.written_format(picture.source_format)
-    return Restored(written, decoded, time.monotonic() - began, len(data), name, decoded.notes(options))
+    return decoder.decode(picture, amount, options.projection, progress, layers, options.threshold)

@@ -633,3 +633,17 @@ def test_info_of_several(run, photo: Path) -> None:
     assert {Path(line["input"]).name for line in told} == {photo.name, "bad.jpg"}
     assert err.startswith(f"redecode: {bad}: ")
     assert run("info", bad)[0] == 2
+
+
+def test_a_tiff_of_several_pages_stays_one(run, tmp_path: Path) -> None:
+    page = Image.effect_noise((64, 48), 20)
+    page.save(tmp_path / "scan.tif", save_all=True, append_images=[page.rotate(180)])
+    page.save(tmp_path / "single.tif")
+    code, out, _ = run(tmp_path / "scan.tif", tmp_path / "single.tif")
+    assert code == 0
+    assert [Path(line).name for line in out.splitlines()] == ["scan.redecoded.tif", "single.redecoded.png"]
+    with Image.open(tmp_path / "scan.redecoded.tif") as image:
+        assert image.n_frames == 2
+    code, _, err = run(tmp_path / "scan.tif", "-o", tmp_path / "first.png")
+    assert code == 0
+    assert "only the first of its 2 pages" in err

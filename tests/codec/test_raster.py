@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
+import png
 import pytest
+import tifffile
 from PIL import Image
+from test_metadata import Plain
 
-from redecode.codec import jpeg, raster
+from redecode.codec import encode, jpeg, raster, tiff
+from redecode.codec.metadata import Metadata
+from redecode.codec.picture import read
 from redecode.decoder import Decoder
-from redecode.errors import TooLargeError, UnreadableError, UnsupportedError
+from redecode.errors import LimitError, RedecodeError, TooLargeError, UnreadableError, UnsupportedError
+from redecode.options import Options
+from redecode.recode import restore
 from redecode.restoration import shrinkage
 
 
@@ -80,10 +88,202 @@ def test_modes(mode: str, gray: bool) -> None:
     assert (image.alpha is not None) == ("A" in mode)
 
 
-def test_transparent_palette_and_first_frame() -> None:
-    frames = [Image.new("P", (16, 16), i) for i in (1, 2)]
-    image = raster.read(saved(frames[0], "GIF", save_all=True, append_images=frames[1:], transparency=0))
-    assert image.pixels.shape == (16, 16, 3)
+@pytest.mark.parametrize("name", ["GIF", "WEBP", "PNG", "AVIF"])
+@pytest.mark.parametrize("count", [2, 5])
+def test_animations_are_refused_with_a_sentence(name: str, count: int) -> None:
+    frames = [Image.effect_noise((16, 16), 90 + i).convert("RGB") for i in range(count)]
+    with pytest.raises(UnsupportedError, match="animation"):
+        raster.read(saved(frames[0], name, save_all=True, append_images=frames[1:]))
+    assert raster.read(saved(frames[0], name, save_all=True)).pixels.shape == (16, 16, 3)
+
+
+# Pages.
+
+
+@pytest.fixture(scope="module")
+def pages(example: bytes) -> list[Image.Image]:
+    """Of several sizes and modes; the last never was a JPEG."""
+    whole = decoded(example).convert("RGB")
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 64), np.uint8))
+    return [whole.crop((0, 0, 320, 256)), whole.crop((8, 16, 408, 256)), whole.convert("L").crop((0, 0, 320, 240)), noise]
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_adobe_deflate", "tiff_lzw"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_all_pages_of_a_tiff(pages: list[Image.Image], compression: str, depth: int) -> None:
+    data = saved(pages[0], "TIFF", save_all=True, append_images=pages[1:], compression=compression, description="scanned", dpi=(300, 300))
+    done = restore(Plain(), data, Options(format="tiff", depth=depth))
+    assert done.format == "tiff"
+    assert done.notes == ("page 4: it shows no trace of JPEG compression and was left unchanged; --force-quality restores it all the same",)
+    with tifffile.TiffFile(io.BytesIO(done.data)) as file:
+        assert len(file.pages) == 4
+        for page, expected in zip(file.pages, pages, strict=True):
+            scale = 257 if depth == 16 else 1
+            np.testing.assert_allclose(page.asarray() / scale, np.asarray(expected), atol=1)
+            assert page.tags[282].value == (300, 1)
+        assert file.pages[0].tags[270].value == "scanned"
+    if depth == 8:
+        image = decoded(done.data)
+        for index, expected in enumerate(pages):
+            image.seek(index)
+            np.testing.assert_allclose(np.asarray(image), np.asarray(expected), atol=1)
+
+
+@pytest.mark.parametrize("name", [None, "png", "jpeg"])
+def test_a_format_without_pages_gets_the_first_and_a_note(pages: list[Image.Image], name: str | None) -> None:
+    done = restore(Plain(), saved(pages[0], "TIFF", save_all=True, append_images=pages[1:]), Options(format=name))
+    assert done.notes == ("only the first of its 4 pages was restored; --format tiff restores them all",)
+    assert decoded(done.data).size == (320, 256)
+
+
+def test_folders_of_every_page_survive(pages: list[Image.Image]) -> None:
+    """EXIF data have places within them, which move with the page."""
+    exif = Image.Exif()
+    exif[315] = "an artist of a long name"
+    exif.get_ifd(0x8769)[0x9003] = "2020:01:02 03:04:05"
+    exif.get_ifd(0x8825)[1] = "N"
+    pixels = np.asarray(pages[0])
+    single = encode.encode(pixels, Metadata(exif=exif.tobytes()), encode.Encoding("tiff"))
+    whole = decoded(tiff.joined([single, single, single]))
+    for index in range(3):
+        whole.seek(index)
+        found = whole.getexif()
+        assert found[315] == "an artist of a long name"
+        assert found.get_ifd(0x8769)[0x9003] == "2020:01:02 03:04:05"
+        assert found.get_ifd(0x8825)[1] == "N"
+        np.testing.assert_array_equal(np.asarray(whole), pixels)
+
+
+def test_pages_are_counted_in_bounded_time() -> None:
+    looped = b"II*\0\x08\0\0\0" + bytes(2) + struct.pack("<I", 8)
+    assert tiff.page_count(io.BytesIO(looped)) == 1
+    assert tiff.page_count(io.BytesIO(b"MM\0*\0\0")) == 1
+    assert tiff.page_count(io.BytesIO(b"MM\0*\xff\xff\xff\xff")) == 1
+    chain = b"II*\0" + b"".join(struct.pack("<IH", 8 + 6 * i, 0) for i in range(5000))
+    assert tiff.page_count(io.BytesIO(chain)) == tiff.MAX_PAGES + 1
+    with pytest.raises(LimitError, match="pages"):
+        restore(Plain(), chain, Options(format="tiff"))
+
+
+# More than 8 bits.
+
+
+def deep(pixels: np.ndarray, name: str, **options: object) -> bytes:
+    """A file of 16 bits per channel, written independently."""
+    buffer = io.BytesIO()
+    if name == "png":
+        channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+        writer = png.Writer(pixels.shape[1], pixels.shape[0], greyscale=channels < 3, alpha=channels in (2, 4), bitdepth=16)
+        writer.write(buffer, pixels.reshape(len(pixels), -1).tolist())
+    else:
+        tifffile.imwrite(buffer, pixels, photometric="minisblack" if pixels.ndim == 2 else "rgb", metadata=None, **options)
+    return buffer.getvalue()
+
+
+CONTAINERS = [("png", {}), ("tiff", {}), ("tiff", {"byteorder": ">"}), ("tiff", {"compression": "adobe_deflate"})]
+
+
+@pytest.mark.parametrize(("name", "options"), CONTAINERS)
+@pytest.mark.parametrize("gray", [False, True])
+def test_sixteen_bits_that_hold_eight(example: bytes, name: str, options: dict[str, str], gray: bool) -> None:
+    pixels = np.asarray(decoded(example).convert("L" if gray else "RGB").crop((0, 0, 128, 96)))
+    for wide in (pixels.astype(np.uint16) * 257, pixels.astype(np.uint16) * 256):
+        image = raster.read(deep(wide, name, **options))
+        np.testing.assert_array_equal(image.pixels, pixels)
+        assert image.notes == ()
+
+
+@pytest.mark.parametrize(("name", "options"), CONTAINERS)
+@pytest.mark.parametrize("gray", [False, True])
+def test_sixteen_bits_that_were_a_jpeg(example: bytes, name: str, options: dict[str, str], gray: bool) -> None:
+    """Computed with since, by a third of a level: rounded, and told."""
+    pixels = np.asarray(decoded(example).convert("L" if gray else "RGB").crop((0, 0, 128, 96)))
+    noise = np.random.default_rng(0).integers(-90, 91, pixels.shape)
+    image = raster.read(deep((pixels.astype(int) * 257 + noise).clip(0, 65535).astype(np.uint16), name, **options))
+    np.testing.assert_array_equal(image.pixels, pixels)
+    assert any("16 bits" in note for note in image.notes)
+
+
+def test_sixteen_bits_with_transparency(example: bytes) -> None:
+    pixels = np.asarray(decoded(example).convert("RGB").crop((0, 0, 128, 96)).convert("RGBA")).copy()
+    pixels[..., 3] = np.arange(128)
+    wide = pixels.astype(np.uint16) * 257
+    for moved in (0, 55):
+        image = raster.read(deep(np.minimum(wide, 65535 - moved) + np.uint16(moved), "png"))
+        np.testing.assert_array_equal(np.dstack([image.pixels, image.alpha]), pixels)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 64, 3), (64, 64, 4)])
+def test_sixteen_bits_without_a_trace_are_refused(shape: tuple[int, ...]) -> None:
+    data = deep(np.random.default_rng(0).integers(0, 65536, shape, np.uint16), "png")
+    with pytest.raises(UnsupportedError, match="16 bits"):
+        raster.read(data)
+
+
+# Lossless JPEG.
+
+
+def lossless(pixels: np.ndarray, precision: int = 8, frame: int = 0xC3) -> bytes:
+    """A lossless JPEG of one component (ITU-T T.81, annex H): each sample is predicted from the one on its left."""
+    height, width = pixels.shape
+    lengths = bytes(15) + bytes([17]) if precision > 8 else bytes(3) + bytes([9]) + bytes(12)
+    size, count = (16, 17) if precision > 8 else (4, 9)
+    bits = []
+    wide = pixels.astype(int)
+    for row in range(height):
+        for column in range(width):
+            left = wide[row, column - 1] if column else wide[row - 1, 0] if row else 1 << (precision - 1)
+            difference = int(wide[row, column] - left)
+            category = abs(difference).bit_length()
+            bits.append(format(category, f"0{size}b"))
+            if category:
+                bits.append(format(difference if difference > 0 else difference + (1 << category) - 1, f"0{category}b"))
+    text = "".join(bits)
+    text += "1" * (-len(text) % 8)
+    coded = bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8)).replace(b"\xff", b"\xff\0")
+    segments = [
+        (0xFE, b"a comment"),
+        (frame, struct.pack(">BHHB", precision, height, width, 1) + b"\1\x11\0"),
+        (0xC4, b"\0" + lengths + bytes(range(count))),
+        (0xDA, b"\1\1\0\1\0\0"),
+    ]
+    head = b"".join(struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content for marker, content in segments)
+    return b"\xff\xd8" + head + coded + b"\xff\xd9"
+
+
+def test_a_lossless_jpeg_passes_through() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56), np.uint8)
+    picture = read(lossless(pixels))
+    np.testing.assert_array_equal(picture.planes()[0], pixels)
+    assert not picture.compressed
+    done = restore(Plain(), lossless(pixels), Options())
+    np.testing.assert_array_equal(np.asarray(decoded(done.data)), pixels)
+    assert decoded(done.data).info["Comment"] == "a comment"
+    assert any("no trace" in note for note in done.notes)
+
+
+def test_a_lossless_jpeg_that_was_a_lossy_one(example: bytes) -> None:
+    pixels = np.asarray(decoded(example).convert("L").crop((0, 0, 128, 96)))
+    picture = read(lossless(pixels))
+    np.testing.assert_array_equal(picture.planes()[0], pixels)
+    assert picture.compressed
+
+
+@pytest.mark.parametrize(("precision", "frame"), [(12, 0xC3), (16, 0xC3), (8, 0xC7), (8, 0xCB), (8, 0xCF), (8, 0xF7)])
+def test_other_lossless_jpegs_are_explained(precision: int, frame: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    with pytest.raises(UnsupportedError, match="lossless") as refusal:
+        read(lossless(pixels, precision, frame))
+    assert "lost nothing" in str(refusal.value)
+    assert "baseline" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("cut", [40, 200, 600])
+def test_damaged_lossless_jpegs(cut: int) -> None:
+    """Refused, or shown by Pillow as far as it goes; no traceback."""
+    data = lossless(np.random.default_rng(0).integers(0, 256, (40, 56), np.uint8))
+    with pytest.raises(RedecodeError):
+        read(data[:cut])
 
 
 def test_metadata() -> None:
@@ -102,8 +302,8 @@ def test_refusals() -> None:
         raster.read(b"hello, world")
     with pytest.raises(UnreadableError, match="damaged"):
         raster.read(saved(Image.effect_noise((64, 64), 50))[:300])
-    with pytest.raises(UnsupportedError, match="8 bits"):
-        raster.read(saved(Image.new("I;16", (8, 8))))
+    with pytest.raises(UnsupportedError, match="32 bits"):
+        raster.read(saved(Image.new("F", (8, 8)), "TIFF"))
     with pytest.raises(UnsupportedError, match="CMYK"):
         raster.read(saved(Image.new("CMYK", (8, 8)), "TIFF"))
     with pytest.raises(TooLargeError, match="100×100"):

@@ -100,7 +100,7 @@ def test_mutated_pictures_of_other_formats(seed: str, changes: list[tuple[str, i
 def test_seeds_are_restored(seed: str, name: str) -> None:
     data = (seeds.jpegs() | seeds.rasters())[seed]
     refusal = harness.check(data, Options(format=name, auto_orient=True, force_quality=30))
-    assert refusal is None or "transparency" in str(refusal)
+    assert refusal is None or "transparency" in str(refusal) or "animation" in str(refusal)
 
 
 # Bombs.

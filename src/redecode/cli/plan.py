@@ -73,6 +73,7 @@ def plan(
     into_folder: bool = False,
     suffix: str | None = ".png",
     search: Search | None = None,
+    keep_pages: bool = False,
 ) -> tuple[list[Job], list[Failure]]:
     """Pair every input with its output.
 
@@ -86,6 +87,7 @@ def plan(
         into_folder: output is a folder even where none exists yet.
         suffix: of results whose name is not given; None takes that of the file's own format.
         search: what to take of folders.
+        keep_pages: whether results of TIFF files of several pages are TIFF files, too.
 
     Returns:
         The jobs, and what of the sources gave none.
@@ -102,9 +104,9 @@ def plan(
     if folder is None and output is not None:
         jobs += [Job(path, output) for path in named]
     elif folder is not None:
-        jobs += _named(named, {path: folder / place for path, place in named.items()}, "", suffix)
+        jobs += _named(named, {path: folder / place for path, place in named.items()}, "", suffix, keep_pages)
     else:
-        jobs += _named(named, {path: path for path in named}, RESULT_MARK, suffix)
+        jobs += _named(named, {path: path for path in named}, RESULT_MARK, suffix, keep_pages)
     jobs = list(dict.fromkeys(jobs))
     _refuse_collisions(jobs)
     return jobs, failures
@@ -134,17 +136,19 @@ def _find(sources: list[Path], search: Search, output: Path | None) -> tuple[lis
     return found, failures
 
 
-def _named(sources: Iterable[Path], places: dict[Path, Path], mark: str, suffix: str | None) -> list[Job]:
+def _named(sources: Iterable[Path], places: dict[Path, Path], mark: str, suffix: str | None, keep_pages: bool) -> list[Job]:
     """Jobs whose results lie at the places of their files, but for the suffix."""
     by_suffix: dict[str, list[Path]] = {}
     for path in sources:
         own = suffix or suffix_of(files.format_of(path) or "png")
+        if keep_pages and files.page_count(path) > 1:
+            own = suffix_of("tiff")
         by_suffix.setdefault(mark + own, []).append(path)
     targets: dict[Path, str] = {}
     for ending, group in by_suffix.items():
         names = {path: os.fspath(places[path]) for path in group}
         # Files of the same place, in different source folders, are told apart no further: that is an error, see _refuse_collisions.
-        given = distinct_names(names.values(), ending, targets.values() if suffix is None else ())
+        given = distinct_names(names.values(), ending, targets.values() if suffix is None or keep_pages else ())
         targets |= {path: given[name] for path, name in names.items()}
     return [Job(path, Path(targets[path])) for path in sources]
 

@@ -72,7 +72,7 @@ def restore(
         search = plan.Search(tuple(exclude or ()), by_content)
         # The shells of Windows leave patterns to the programs.
         named = plan.expanded(sources) if os.name == "nt" else sources
-        jobs, failures = plan.plan(named, target, into_folder=folder, suffix=suffix, search=search)
+        jobs, failures = plan.plan(named, target, into_folder=folder, suffix=suffix, search=search, keep_pages=options.format is None)
         to_stdout = any(job.target == files.STANDARD for job in jobs)
         if as_json and to_stdout:
             raise UsageError("--json and the picture cannot both go to stdout; give -o a file")
@@ -229,6 +229,9 @@ def _process(job: plan.Job, options: Options, engine: _Engine, saving: _Saving, 
         files.refuse_existing(job.target)
     from ..recode import restore as restore_bytes
 
+    if options.format is None and job.target.suffix == suffix_of("tiff"):
+        # A file of several pages (see plan.plan).
+        options = replace(options, format="tiff")
     restored = restore_bytes(engine.decoder, files.read(job.source), options, progress)
     times = job.source if saving.keep_times and job.source != files.STANDARD else None
     files.save(restored.data, job.target, overwrite=saving.overwrite, times_of=times)

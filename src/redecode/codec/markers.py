@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..errors import LimitError, TooLargeError, UnreadableError, UnsupportedError
+from ..errors import LimitError, RedecodeError, TooLargeError, UnreadableError, UnsupportedError
 
 # T.81 table B.1: frames that 8-bit decoders read (the last two are arithmetic-coded), and what the others are called.
 _SUPPORTED_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
@@ -29,8 +29,9 @@ _OTHER_FRAMES = {
     0xCE: "arithmetic-coded hierarchical",
     0xCF: "lossless arithmetic-coded hierarchical",
     0xDE: "hierarchical",
-    0xF7: "JPEG-LS",
+    0xF7: "lossless (JPEG-LS)",
 }
+_LOSSLESS = 0xC3
 _PROGRESSIVE = {0xC2, 0xCA}
 _ARITHMETIC = {0xC9, 0xCA}
 _SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DAC = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xCC
@@ -149,6 +150,21 @@ def walk(data: bytes) -> Segments:
     return state.result(ended, len(data[position:].rstrip(b"\0")))
 
 
+def lossless_segments(data: bytes) -> tuple[tuple[int, bytes], ...] | None:
+    """Marker and payload of the application segments and comments of a lossless Huffman-coded JPEG; None for any other file."""
+    if data[:3] != b"\xff\xd8\xff":
+        return None
+    state, position = _State(), 2
+    try:
+        while True:
+            marker, payload, position = _segment(data, position)
+            if marker in (_EOI, _SOS) or marker in _SUPPORTED_FRAMES or marker in _OTHER_FRAMES:
+                return tuple(state.application) if marker == _LOSSLESS else None
+            state.take(marker, payload)
+    except RedecodeError:
+        return None
+
+
 def _segment(data: bytes, position: int) -> tuple[int, bytes, int]:
     """The next segment from a position on: its marker, its payload, and the position after it."""
     # Any number of fill bytes 0xFF may stand before a marker (B.1.1.2). Viewers step over other bytes, too.
@@ -257,7 +273,10 @@ class _State:
         if self.frame is not None:
             raise UnreadableError("the file is damaged: it has two frame headers")
         if marker in _OTHER_FRAMES:
-            raise UnsupportedError(f"{_OTHER_FRAMES[marker]} JPEG files are not supported; convert it to a baseline JPEG first")
+            kind = _OTHER_FRAMES[marker]
+            lossy = "lossless" not in kind
+            advice = "save it as a PNG with a program that shows it" if lossy else "it has lost nothing that could be restored"
+            raise UnsupportedError(f"{kind} JPEG files are not supported; {advice}")
         self.frame = _parse_frame(marker, payload)
 
     def _take_scan_header(self, payload: bytes) -> bytes:
@@ -314,7 +333,7 @@ def _parse_frame(marker: int, payload: bytes) -> Frame:
     if precision not in (8, 12):  # 16 bits go with lossless coding only, which has been refused by then.
         raise UnreadableError("the file is damaged: its frame header makes no sense")
     if precision != 8:
-        raise UnsupportedError(f"{precision}-bit JPEG files are not supported; convert it to 8 bits first")
+        raise UnsupportedError(f"{precision}-bit JPEG files are not supported; save it as a PNG of 8 bits with a program that shows it")
     if width == 0 or height == 0:
         raise UnreadableError("the header gives the picture a size of zero")
     if max(width, height) > MAX_SIDE:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import colour, jpeg, raster
+from . import colour, jpeg, markers, raster
 from .formats import FormatName
 from .jpeg import MAX_PIXELS, JpegImage
 from .metadata import Metadata
@@ -97,7 +97,7 @@ class Picture(Protocol):
 
 
 def read(
-    data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = None, as_is: bool = False
+    data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = None, as_is: bool = False, page: int = 0
 ) -> JpegImage | raster.RasterImage:
     """Read a file: a JPEG, or a picture that may have been one.
 
@@ -106,14 +106,15 @@ def read(
         max_pixels: refuse files whose header claims more.
         force_quality: take a picture that is no JPEG for one of this quality factor.
         as_is: take a JPEG as it is, and do not look for an earlier compression.
+        page: of a TIFF, counted from 0.
 
     Raises:
         RedecodeError: what :func:`redecode.codec.jpeg.read` and :func:`redecode.codec.raster.read` raise.
     """
-    if not data or data[:2] == b"\xff\xd8":
+    if not data or (data[:2] == b"\xff\xd8" and markers.lossless_segments(data) is None):
         image = jpeg.read(data, max_pixels)
         return image if as_is else replace(image, past=find_past(image))
-    return raster.read(data, max_pixels, force_quality)
+    return raster.read(data, max_pixels, force_quality, page)
 
 
 def by_past(picture: Picture) -> tuple[Picture, Picture, NDArray[np.bool_]] | None:

@@ -9,21 +9,24 @@ from __future__ import annotations
 import ctypes
 import io
 import logging
+import sys
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, _imaging
 
 from ..errors import RedecodeError, TooLargeError, UnreadableError, UnsupportedError
-from . import colour, dct
+from . import colour, dct, markers
 from . import metadata as metadata_
 from .formats import FormatName, format_of
 from .jpeg import MAX_PIXELS, refuse_too_large
 from .metadata import Metadata
 from .quality import standard_tables
+from .tiff import FURTHER_PAGES, page_count
 from .trace import Trace, find_trace
 
 Float32 = NDArray[np.float32]
@@ -49,6 +52,8 @@ class RasterImage:
         alpha: uint8 [H, W], kept aside; None where the file has none.
         metadata: EXIF, ICC profile and the like.
         source_format: of the file; None for one that results are not written in.
+        rounded: whether the file has 16 bits per channel that were rounded to 8.
+        further_pages: how many pages of the file come after this one, where it is the first.
     """
 
     pixels: Pixels
@@ -56,6 +61,8 @@ class RasterImage:
     alpha: Pixels | None = None
     metadata: Metadata = field(default_factory=Metadata)
     source_format: FormatName | None = None
+    rounded: bool = False
+    further_pages: int = 0
 
     @property
     def height(self) -> int:
@@ -100,9 +107,14 @@ class RasterImage:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the file, one sentence each."""
-        if self.compressed:
-            return ()
-        return ("it shows no trace of JPEG compression and was left unchanged; --force-quality restores it all the same",)
+        notes = []
+        if not self.compressed:
+            notes.append("it shows no trace of JPEG compression and was left unchanged; --force-quality restores it all the same")
+        if self.rounded:
+            notes.append("its 16 bits per channel were rounded to the 8 that a JPEG has")
+        if self.further_pages:
+            notes.append(f"only the first of its {1 + self.further_pages} pages was restored; {FURTHER_PAGES}")
+        return tuple(notes)
 
     def parts(self) -> tuple[RasterImage, ...]:
         """The picture as gray and YCbCr pictures: itself."""
@@ -153,32 +165,42 @@ class RasterImage:
         return self.trace.tables
 
 
-def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = None) -> RasterImage:
-    """Read a picture of one of FORMATS (of several frames, the first) and look for traces of JPEG compression.
+def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = None, page: int = 0) -> RasterImage:
+    """Read a picture of one of FORMATS, or a lossless JPEG, and look for traces of JPEG compression.
 
     Args:
         data: the whole file.
         max_pixels: refuse files whose header claims more.
         force_quality: take the picture for a JPEG of this quality factor whose grid begins at the top left, whatever it shows.
+        page: of a TIFF, counted from 0.
 
     Raises:
         UnreadableError: no such picture, or damaged.
-        UnsupportedError: more than 8 bits per channel, or a colour model other than gray and RGB.
+        UnsupportedError: more than 8 bits per channel without a trace of JPEG compression, another
+            colour model than gray and RGB, or an animation.
         TooLargeError: more than max_pixels.
     """
+    segments = markers.lossless_segments(data)
     with warnings.catch_warnings():
         # Pillow warns of odd metadata and of sizes that are checked here.
         warnings.simplefilter("ignore")
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS if segments is None else ("JPEG",)) as image:
                 refuse_too_large(image.width, image.height, max_pixels)
                 if image.format == "TIFF":
                     _silence_libtiff()
+                    image.seek(page)
+                    refuse_too_large(image.width, image.height, max_pixels)
+                elif getattr(image, "is_animated", False) and segments is None:
+                    raise UnsupportedError("the file is an animation, which redecode does not restore; it was left as it is")
+                low = _low_bytes(data, image, page)
                 pixels, alpha = pixels_of(image)
-                metadata = metadata_.of_pillow(image)
+                metadata = metadata_.of_pillow(image) if segments is None else metadata_.of_segments(segments)
         except RedecodeError:
             raise
         except UnidentifiedImageError:
+            if segments is not None:
+                raise UnsupportedError("this lossless JPEG cannot be read; it has lost nothing that could be restored") from None
             raise UnreadableError("this is not a picture that redecode reads (JPEG; PNG, WebP, AVIF, TIFF, BMP, GIF)") from None
         except Image.DecompressionBombError:
             raise TooLargeError(f"pictures other than JPEG are read up to {_PILLOW_MAX_PIXELS / 1e6:.0f} megapixels") from None
@@ -186,7 +208,15 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = 
             raise TooLargeError("there is not enough memory for this picture") from None
         except Exception as error:  # Pillow's decoders raise a dozen kinds, down to struct.error and RuntimeError.
             raise UnreadableError(f"the file is damaged: {' '.join(str(error).split())}") from None
-    return of_pixels(pixels, alpha, metadata, format_of(data[:12]), force_quality)
+    rounded = low is not None and bool(low.any()) and not np.array_equal(low, _stacked(pixels, alpha))
+    if rounded:
+        assert low is not None
+        pixels, alpha = _rounded(pixels, alpha, low)
+    picture = of_pixels(pixels, alpha, metadata, format_of(data[:12]), force_quality)
+    if rounded and picture.trace is None:
+        raise UnsupportedError("the picture has 16 bits per channel and shows no trace of JPEG compression: there is nothing to restore")
+    pages = 1 if segments is not None or page else page_count(io.BytesIO(data))
+    return replace(picture, rounded=rounded, further_pages=pages - 1)
 
 
 def of_pixels(
@@ -216,16 +246,65 @@ def _silence_libtiff() -> None:
             getattr(library, name)(ctypes.c_void_p(None))
 
 
+def _stacked(pixels: Pixels, alpha: Pixels | None) -> Pixels:
+    """Pixels and transparency in one array."""
+    return pixels if alpha is None else np.concatenate([pixels.reshape(*pixels.shape[:2], -1), alpha[..., None]], axis=2)
+
+
+def _rounded(high: Pixels, alpha: Pixels | None, low: Pixels) -> tuple[Pixels, Pixels | None]:
+    """Pixels of 16 bits, given as high bytes, with those of the transparency beside them, and low bytes: the nearest of 8 bits."""
+    whole = _stacked(high, alpha).astype(np.uint32) * 256 + low
+    nearest = ((whole + 128) // 257).astype(np.uint8)
+    if alpha is None:
+        return nearest, None
+    return np.ascontiguousarray(nearest[..., :-1]).reshape(high.shape), np.ascontiguousarray(nearest[..., -1])
+
+
+# Pillow gives the high bytes of what has 16 bits per channel, if it is not gray. Told that the bytes are in the other order, the low ones.
+_OTHER_ORDER = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
+
+
+def _low_bytes(data: bytes, image: Image.Image, page: int) -> Pixels | None:
+    """The low bytes of a picture of 16 bits per channel, transparency included; None for one of 8 bits.
+
+    Returns:
+        uint8 [H, W] or [H, W, channels].
+    """
+    if image.mode.startswith("I;16"):
+        return (np.asarray(image).astype(np.uint16) & 255).astype(np.uint8)
+    raw = next((_raw_mode(tile) for tile in getattr(image, "tile", ())), "")
+    if raw[-4:] not in _OTHER_ORDER:
+        return None
+    with Image.open(io.BytesIO(data), formats=FORMATS) as again:
+        if page:
+            again.seek(page)
+        again.tile = [_with_raw_mode(tile, raw[:-4] + _OTHER_ORDER[raw[-4:]]) for tile in again.tile]
+        return np.asarray(again)
+
+
+def _raw_mode(tile: Any) -> str:
+    mode = tile[3] if isinstance(tile[3], str) else next(iter(tile[3] or ("",)))
+    return mode if isinstance(mode, str) else ""
+
+
+def _with_raw_mode(tile: Any, mode: str) -> Any:
+    return tile._replace(args=mode if isinstance(tile[3], str) else (mode, *tile[3][1:]))
+
+
 def pixels_of(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     """Gray or RGB pixels of a Pillow image, and its transparency if it has any.
 
+    Of 16 bits per channel, these are the high ones.
+
     Raises:
-        UnsupportedError: more than 8 bits per channel, or another colour model.
+        UnsupportedError: more than 16 bits per channel, or another colour model.
     """
+    if image.mode.startswith("I;16"):
+        return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8), None
     if image.mode.startswith(("I", "F")):
-        raise UnsupportedError("pictures of more than 8 bits per channel are not supported: a JPEG never had them")
-    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"):
-        raise UnsupportedError(f"pictures of the colour model {image.mode} are not supported; convert it to RGB first")
+        raise UnsupportedError("pictures of 32 bits per channel are not supported; convert it to 8 bits first if it was a JPEG")
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr"):
+        raise UnsupportedError(f"{image.mode} pictures are read as JPEG files only; convert it to RGB first if it was a JPEG")
     gray = image.mode in ("1", "L", "LA")
     if not image.has_transparency_data:
         return np.asarray(image.convert("L" if gray else "RGB")), None
