@@ -24,6 +24,7 @@ from .codec.raster import RasterImage
 from .codec.source import Source, picture_of
 from .restoration import shrinkage, tiling
 from .restoration.canvas import Canvas, Restored
+from .restoration.exact import keep_exact
 from .restoration.fusion import fuse
 from .restoration.mask import THRESHOLD, WINDOW, orientation_diversity, region_mask
 from .restoration.network import DEVICES, Network
@@ -226,7 +227,11 @@ class Decoder:
                 name = weights.PRESETS[self.preset][layer]
                 self._networks[layer] = Network(name, self._device, self.precision, self._threads)
         network = self._networks[layer]
-        return by_part(planes, picture, lambda part, own: network(own, part.tables(), part.origin))
+
+        def restored(part: Picture, own: Float32) -> Float32:
+            return keep_exact(network(own, part.tables(), part.origin), own, part.tables(), part.origin)
+
+        return by_part(planes, picture, restored)
 
 
 def _mask(base: Float32, picture: Picture, kept: tuple[slice, slice], threshold: int) -> NDArray[np.bool_]:
