@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from redecode import Decoder, weights
 from redecode.codec import jpeg
-from redecode.decoder import read
+from redecode.codec.picture import read
 from redecode.evaluation.datasets import data_path
 from redecode.evaluation.metrics import psnr
 from redecode.training.data import list_images, load

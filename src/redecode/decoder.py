@@ -164,6 +164,8 @@ class Decoder:
         """
         if (times := by_past(picture)) is not None:
             return _joined(times, self.base_layer)
+        if not picture.compressed:
+            return picture.planes()
         weight, plain = _weight(picture, BASE_BLEND), picture.planes()
         if not weight:
             return plain
@@ -181,6 +183,8 @@ class Decoder:
         """L_T of a picture, like :meth:`base_layer`; the higher the quality, the more it is blended with L_B (see TEXTURE_BLEND)."""
         if (times := by_past(picture)) is not None:
             return _joined(times, lambda own: self.texture_layer(own, base))
+        if not picture.compressed:
+            return base
         weight = _weight(picture, TEXTURE_BLEND)
         return _blend(base, self._run("texture", picture, picture.planes()), weight) if weight else base
 

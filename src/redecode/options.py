@@ -84,7 +84,7 @@ class Options:
     force_quality: Annotated[
         int | None,
         Choice(
-            "Take a picture that is no JPEG for one of this quality, whatever it shows.",
+            "Restore the picture as one of this quality, whatever it shows; a JPEG only if this is lower than its own.",
             scope="restoring",
             least=1,
             most=100,

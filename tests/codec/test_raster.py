@@ -7,9 +7,10 @@ import numpy as np
 import png
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from test_metadata import Plain
 
+from conftest import EXAMPLES
 from redecode.codec import encode, jpeg, raster, tiff
 from redecode.codec.metadata import Metadata
 from redecode.codec.picture import read
@@ -308,3 +309,22 @@ def test_refusals() -> None:
         raster.read(saved(Image.new("CMYK", (8, 8)), "TIFF"))
     with pytest.raises(TooLargeError, match="100×100"):
         raster.read(saved(Image.new("L", (100, 100))), max_pixels=9999)
+
+
+@pytest.mark.parametrize("crop", [(0, 0), (4, 3)])
+def test_what_came_later_stays_as_it_is(crop: tuple[int, int]) -> None:
+    with Image.open(EXAMPLES / "parrots-q10.jpg") as image:
+        pixels = np.asarray(image)[crop[0] :, crop[1] :].copy()
+    # Black words on white: where most is clipped already, blocks are doubted least.
+    panel = Image.new("RGB", (pixels.shape[1], 120), "white")
+    ImageDraw.Draw(panel).text((8, 8), "New words\non an old picture", fill="black", font=ImageFont.load_default(40))
+    pixels[200:320] = np.asarray(panel)
+    image = raster.read(saved(Image.fromarray(pixels)))
+    assert image.trace is not None
+    assert image.trace.offset == (-crop[0] % 8, -crop[1] % 8)
+    assert image.holds is not None
+    decoded = Decoder("fast").decode(image)
+    changed = np.abs(decoded.image[208:312].astype(int) - pixels[208:312])
+    # White is white in the old picture as well, and may be taken for a part of it.
+    assert changed.max() <= 5
+    assert (decoded.image[:192] != pixels[:192]).any(2).mean() > 0.5

@@ -13,6 +13,7 @@ from redecode.codec import jpeg
 from redecode.codec.jpeg import JpegImage, Past
 from redecode.codec.picture import read
 from redecode.codec.recompression import find_past
+from redecode.errors import UnsupportedError
 from redecode.evaluation.metrics import psnr
 
 
@@ -76,7 +77,7 @@ def test_what_came_later_keeps_its_own_cells(original: np.ndarray, decoder: Deco
     past = past_of(twice)
     new = (truth.shape[0] - 80) // 16 + 1
     assert not past.holds[new:].any()
-    assert past.holds[: new - 2].mean() > 0.9
+    assert past.holds[: new - 2].mean() > 0.85
     ours, as_is = (decoder.decode(read(twice, as_is=own), texture=0).image for own in (False, True))
     np.testing.assert_array_equal(ours[16 * (new + 1) :], as_is[16 * (new + 1) :])
     assert psnr(truth, ours) > psnr(truth, as_is) + 0.3
@@ -153,3 +154,29 @@ def test_what_is_told(original: np.ndarray) -> None:
     assert "compressed at about quality 10, cropped" in note
     assert "compressed again at 75" in note
     assert replace(image, past=None).notes == ()
+
+
+def test_several_compressions_on_grids_of_their_own(original: np.ndarray) -> None:
+    first = saved_again(jpeg.compress(original, 20), 70, crop=(3, 3))
+    past = past_of(saved_again(first, 90, crop=(2, 4)))
+    assert (past.trace.offset, past.trace.quality) == ((3, 1), 20)
+    assert past.holds.mean() > 0.7
+
+
+def test_a_forced_quality_is_for_jpegs_too(original: np.ndarray, decoder: Decoder) -> None:
+    with Image.fromarray(original) as whole:
+        small = np.asarray(whole.resize((288, 192), Image.Resampling.BICUBIC))
+        data = jpeg.compress(np.asarray(Image.fromarray(pixels_of(jpeg.compress(original, 10))).resize((288, 192))), 92)
+    forced = read(data, force_quality=20)
+    assert forced.notes == ("it was restored as a picture of quality 20, as asked",)
+    assert psnr(small, decoder.decode(forced, texture=0).image) > psnr(small, decoder.decode(read(data), texture=0).image) + 0.3
+    too_fine = read(data, force_quality=95)
+    assert "restored as it is" in too_fine.notes[0]
+    np.testing.assert_array_equal(decoder.decode(too_fine, texture=0).image, decoder.decode(read(data, as_is=True), texture=0).image)
+
+
+def test_a_forced_quality_needs_luma(original: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(original).convert("CMYK").save(buffer, "JPEG", quality=90)
+    with pytest.raises(UnsupportedError, match="CMYK"):
+        read(buffer.getvalue(), force_quality=10)

@@ -89,12 +89,9 @@ class Past:
         Args:
             quality: of the file itself.
         """
-        cropped = "" if self.trace.offset == (0, 0) else ", cropped"
-        parts = "" if self.holds.all() else f", with {1 - self.holds.mean():.0%} of it changed since"
-        return (
-            f"compressed at about quality {self.trace.quality}{cropped} and compressed again at {quality}"
-            f" ({self.trace.confidence:.0%} sure{parts})"
-        )
+        trace = self.trace
+        cropped = "" if trace.offset == (0, 0) else ", cropped"
+        return f"compressed at about quality {trace.quality}{cropped} and compressed again at {quality} ({trace.confidence:.0%} sure)"
 
 
 @dataclass(frozen=True)
@@ -171,10 +168,19 @@ class JpegImage:
         if self.damaged:
             notes.append("parts of the picture data are missing or corrupt; what is there was restored")
         if self.past:
-            notes.append(f"it was {self.past.told(self.quality)}, and restored from the first; --as-is ignores that")
+            notes.append(self._told_of_past(self.past))
         if self.trailing:
             notes.append(f"{self.trailing} bytes after the picture ({self.trailing_kind}) were left out")
         return tuple(notes)
+
+    def _told_of_past(self, past: Past) -> str:
+        quality, share = past.trace.quality, past.holds.mean()
+        if past.trace.forced and share:
+            return f"it was restored as a picture of quality {quality}, as asked"
+        if past.trace.forced:
+            return f"it was to be restored as a picture of quality {quality}, but its own is {self.quality}: restored as it is"
+        where = "" if share == 1 else f" where it shows, in {share:.0%} of the picture"
+        return f"it was {past.told(self.quality)}, and restored from the first{where}; --as-is ignores that"
 
     @property
     def subsampling(self) -> str:

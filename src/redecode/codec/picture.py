@@ -15,7 +15,7 @@ from . import colour, jpeg, markers, raster
 from .formats import FormatName
 from .jpeg import MAX_PIXELS, JpegImage
 from .metadata import Metadata
-from .recompression import find_past
+from .recompression import find_past, forced_past
 
 Float32 = NDArray[np.float32]
 
@@ -104,7 +104,7 @@ def read(
     Args:
         data: the whole file.
         max_pixels: refuse files whose header claims more.
-        force_quality: take a picture that is no JPEG for one of this quality factor.
+        force_quality: restore the picture as one of this quality factor, whatever it shows. A JPEG that is coarser itself stays what it is.
         as_is: take a JPEG as it is, and do not look for an earlier compression.
         page: of a TIFF, counted from 0.
 
@@ -113,6 +113,8 @@ def read(
     """
     if not data or (data[:2] == b"\xff\xd8" and markers.lossless_segments(data) is None):
         image = jpeg.read(data, max_pixels)
+        if force_quality is not None:
+            return replace(image, past=forced_past(image, force_quality))
         return image if as_is else replace(image, past=find_past(image))
     return raster.read(data, max_pixels, force_quality, page)
 
@@ -124,11 +126,18 @@ def by_past(picture: Picture) -> tuple[Picture, Picture, NDArray[np.bool_]] | No
         The picture that the earlier compression left; the picture as it is, for what has changed since; and where the former holds,
         bool [H, W]. None for a picture without a past.
     """
-    if not isinstance(picture, JpegImage) or picture.past is None:
+    if isinstance(picture, raster.RasterImage) and picture.holds is not None:
+        top, left = picture.origin
+        where = _enlarged(picture.holds, picture.unit)[top:, left:][: picture.height, : picture.width]
+        return replace(picture, holds=None), replace(picture, holds=None, trace=None), where
+    if not isinstance(picture, JpegImage) or picture.past is None or not picture.past.holds.any():
         return None
     past, as_is = picture.past, picture.as_is
-    rows, columns = picture.unit
-    where = past.holds.repeat(rows, 0).repeat(columns, 1)[: picture.height, : picture.width]
+    where = _enlarged(past.holds, picture.unit)[: picture.height, : picture.width]
     # Of a compression on another grid only the tables are known: they belong to the pixels that the file shows.
     seen = past.image or raster.RasterImage(colour.to_uint8(colour.to_rgb(as_is.planes())), past.trace)
     return seen, as_is, where
+
+
+def _enlarged(holds: NDArray[np.bool_], unit: tuple[int, int]) -> NDArray[np.bool_]:
+    return holds.repeat(unit[0], 0).repeat(unit[1], 1)

@@ -25,13 +25,14 @@ from . import metadata as metadata_
 from .formats import FormatName, format_of
 from .jpeg import MAX_PIXELS, refuse_too_large
 from .metadata import Metadata
-from .quality import standard_tables
 from .tiff import FURTHER_PAGES, page_count
-from .trace import Trace, find_trace
+from .trace import BEST_COARSER, Trace, find_compression, fits, of_quality, settled
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
+# Rows of pixels that are looked at together for what fits the compression.
+_STRIP = 512
 # What Pillow may open: formats that hold what a viewer showed of a JPEG. Everything else is refused unseen, which keeps its rarer,
 # less tested decoders away from hostile files.
 FORMATS = ("PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
@@ -54,6 +55,8 @@ class RasterImage:
         source_format: of the file; None for one that results are not written in.
         rounded: whether the file has 16 bits per channel that were rounded to 8.
         further_pages: how many pages of the file come after this one, where it is the first.
+        holds: bool [rows, columns], which blocks of the trace's grid, also of those that reach over the borders, fit the compression;
+            what came into the picture later does not. None where all do.
     """
 
     pixels: Pixels
@@ -63,6 +66,7 @@ class RasterImage:
     source_format: FormatName | None = None
     rounded: bool = False
     further_pages: int = 0
+    holds: NDArray[np.bool_] | None = None
 
     @property
     def height(self) -> int:
@@ -148,7 +152,11 @@ class RasterImage:
         pixels = self.pixels[max(0, rows[0] - top) : rows[1] - top, max(0, columns[0] - left) : columns[1] - left]
         # What does not begin with the picture's own first rows or columns begins with a whole block.
         offset = (0 if rows[0] else self.trace.offset[0], 0 if columns[0] else self.trace.offset[1])
-        return replace(self, pixels=pixels, trace=replace(self.trace, offset=offset), alpha=None)
+        holds = self.holds
+        if holds is not None:
+            down, across = (slice(first // dct.BLOCK, -(-last // dct.BLOCK)) for first, last in (rows, columns))
+            holds = holds[down, across]
+        return replace(self, pixels=pixels, trace=replace(self.trace, offset=offset), alpha=None, holds=holds)
 
     def planes(self) -> Float32:
         """Float32 [1 or 3, H, W], Y or Y, Cb, Cr, 0 … 255."""
@@ -232,8 +240,23 @@ def of_pixels(
         pixels, alpha, metadata, source_format: see :class:`RasterImage`.
         force_quality: as :func:`read`.
     """
-    trace = find_trace(pixels) if force_quality is None else _forced(force_quality, pixels.ndim == 2)
-    return RasterImage(pixels, trace, alpha, metadata or Metadata(), source_format)
+    gray = pixels.ndim == 2
+    trace = find_compression(pixels) if force_quality is None else of_quality(force_quality, gray)
+    holds = None if trace is None or trace.forced or trace.quality > BEST_COARSER else _holds(pixels, trace)
+    return RasterImage(pixels, trace, alpha, metadata or Metadata(), source_format, holds)
+
+
+def _holds(pixels: Pixels, trace: Trace) -> NDArray[np.bool_] | None:
+    """Which blocks of a grid fit its compression; None where all do."""
+    top = -trace.offset[0] % dct.BLOCK
+    # Strips of whole blocks: the first one ends where the grid's own row of blocks does.
+    starts = [0, *range(_STRIP - top, pixels.shape[0], _STRIP)]
+    parts = []
+    for start, stop in zip(starts, [*starts[1:], pixels.shape[0]], strict=True):
+        strip = replace(trace, offset=(0 if start else trace.offset[0], trace.offset[1]))
+        parts.append(fits(colour.to_planes(pixels[start:stop]), strip, ()))
+    holds = settled(np.concatenate(parts))
+    return None if holds.all() else holds
 
 
 @lru_cache(maxsize=1)
@@ -311,10 +334,3 @@ def pixels_of(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     whole = np.asarray(image.convert("LA" if gray else "RGBA"))
     pixels = whole[..., 0] if gray else whole[..., :3]
     return np.ascontiguousarray(pixels), np.ascontiguousarray(whole[..., -1])
-
-
-def _forced(quality: int, gray: bool) -> Trace:
-    tables = standard_tables(quality)
-    if gray:
-        tables[1] = 1
-    return Trace(offset=(0, 0), tables=tables, quality=quality, confidence=1.0)

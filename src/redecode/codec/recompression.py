@@ -21,10 +21,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UnsupportedError
 from . import colour, dct
 from .jpeg import Component, JpegImage, Past, coefficients_of, pixels_per_sample
 from .quality import STANDARD, nearest_quality, standard_tables
-from .trace import PATCH, Trace, find_coarser, misfit, spread
+from .trace import BEST_COARSER, PATCH, Trace, as_gray, find_coarser, fits, of_quality, settled, spread
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -46,12 +47,8 @@ _DECISIVE, _PROMISING = 40.0, 10.0
 _LEAST_EVIDENCE = 0.1
 # A trace is of use, and no chance, if at least this share of the picture fits it.
 _MIN_SHARE = 0.25
-# On another grid, second compressions below this quality factor leave too little of a first one, and first ones above this one leave
-# little to restore.
-_MIN_SECOND, _BEST_FIRST = 55, 88
-# A block on another grid fits where its coefficients are off by no more than this: on average over them, and the worst of them, as
-# variances of the later rounding (see redecode.codec.trace.misfit).
-_MEAN_OFF, _MAX_OFF = 1.6, 20.0
+# On another grid, second compressions below this quality factor leave too little of a first one.
+_MIN_SECOND = 55
 # Of the inverse of the filter (1, 6, 1)/8, by which libjpeg's interpolation and averaging of chroma together blur: this to the distance.
 _POLE = 2 * np.sqrt(2) - 3
 _TAPS = 9
@@ -70,6 +67,24 @@ def find_past(image: JpegImage) -> Past | None:
     if image.colour_model not in ("gray", "YCbCr") or image.damaged or luma.sampling != image.max_sampling:
         return None
     return _same_grid(image) or _another_grid(image)
+
+
+def forced_past(image: JpegImage, quality: int) -> Past:
+    """What a picture is if a user says that it was compressed at this quality factor before.
+
+    It holds nowhere where the file itself was compressed as strongly: there is nothing to know then that it does not say.
+
+    Raises:
+        UnsupportedError: another colour model than gray and YCbCr.
+    """
+    if image.colour_model not in ("gray", "YCbCr"):
+        raise UnsupportedError(f"a quality can be forced on gray and YCbCr-coded JPEGs, not on {image.colour_model}-coded ones")
+    trace = of_quality(quality, image.gray)
+    units = [-(-length // unit) for length, unit in zip((image.height, image.width), image.unit, strict=True)]
+    if image.quality <= quality:
+        return Past(trace, np.zeros(units, bool))
+    found = find_past(image)
+    return Past(replace(trace, offset=found.trace.offset) if found else trace, np.ones(units, bool))
 
 
 def _same_grid(image: JpegImage) -> Past | None:
@@ -244,25 +259,26 @@ def _another_grid(image: JpegImage) -> Past | None:
     own, _ = nearest_quality(luma.table)
     if own < _MIN_SECOND:
         return None
-    trace = find_coarser(lambda count: _patches(luma, count), luma.table, min(own - MIN_GAP, _BEST_FIRST))
-    if trace is None:
+    found = find_coarser(lambda count: _patches(luma, count), luma.table, min(own - MIN_GAP, BEST_COARSER))
+    if not found:
         return None
+    trace, *between = found
+    later = [(luma.table, (0, 0)), *((other.tables[0], other.offset) for other in between)]
     if image.gray:
-        trace = replace(trace, tables=np.stack([trace.tables[0], np.ones_like(trace.tables[1])]))
+        trace = as_gray(trace)
     # Blocks of the earlier grid reach into up to four of the file's.
     top, left = (-offset % dct.BLOCK for offset in trace.offset)
     rows, columns = luma.coefficients.shape[:2]
-    fits = np.zeros((rows * dct.BLOCK, columns * dct.BLOCK), bool)
+    fitting = np.zeros((rows * dct.BLOCK, columns * dct.BLOCK), bool)
     unit = image.unit[0]
     for start in range(0, image.height, _STRIP * unit):
         # A unit more above and below, for the interpolation of chroma and for the blocks that reach out of the strip.
         first, last = max(0, start - unit), min(image.height, start + (_STRIP + 1) * unit)
-        off = misfit(image.crop((first, last), (0, image.width)).planes(), trace, luma.table)
-        fit = (np.minimum(off, _MAX_OFF).mean((2, 3)) <= _MEAN_OFF) & (off.max((2, 3)) <= _MAX_OFF)
+        fit = fits(image.crop((first, last), (0, image.width)).planes(), trace, later)
         pixels = fit.repeat(dct.BLOCK, 0).repeat(dct.BLOCK, 1)[top + start - first :, left:]
-        part = fits[start : start + _STRIP * unit]
+        part = fitting[start : start + _STRIP * unit]
         part[:] = _grown(pixels, part.shape)
-    whole: Bools = np.all(fits.reshape(rows, dct.BLOCK, columns, dct.BLOCK), axis=(1, 3))
+    whole: Bools = np.all(fitting.reshape(rows, dct.BLOCK, columns, dct.BLOCK), axis=(1, 3))
     holds = _by_unit(image, [whole])
     return Past(trace, holds) if holds.mean() >= _MIN_SHARE else None
 
@@ -295,6 +311,4 @@ def _by_unit(image: JpegImage, fits: list[Bools]) -> Bools:
         h, v = component.sampling
         padded = np.pad(fit, [(0, max(0, rows * v - fit.shape[0])), (0, max(0, columns * h - fit.shape[1]))], constant_values=True)
         whole &= padded[: rows * v, : columns * h].reshape(rows, v, columns, h).all((1, 3))
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(whole, 1, mode="edge"), (3, 3)).sum((2, 3))
-    result: Bools = whole & (around >= 6)
-    return result
+    return settled(whole)

@@ -13,15 +13,15 @@ that: it shows up to quality 99. Everything is estimated from luma, mostly in bl
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import colour, dct
-from .quality import MAX_STEP, STANDARD, nearest, nearest_quality
+from .quality import MAX_STEP, STANDARD, nearest, nearest_quality, standard_tables
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -66,12 +66,22 @@ class Trace:
         tables: uint16 [2, 8, 8], quantization steps of luma and chroma, natural order (gray: chroma all ones, as JpegImage.tables()).
         quality: nearest libjpeg quality factor (1 … 100) of the luma table.
         confidence: 0.5 … 1 (weaker traces are not reported), by how far the found grid surpasses the others.
+        forced: whether nothing of this was found, but a user has asked for this quality.
     """
 
     offset: tuple[int, int]
     tables: NDArray[np.uint16]
     quality: int
     confidence: float
+    forced: bool = False
+
+
+def of_quality(quality: int, gray: bool) -> Trace:
+    """What a user asks for: libjpeg's tables of a quality factor, on a grid that begins at the top left."""
+    tables = standard_tables(quality)
+    if gray:
+        tables[1] = 1
+    return Trace((0, 0), tables, quality, 1.0, forced=True)
 
 
 def find_trace(pixels: Pixels, offset: tuple[int, int] | None = None, best: int = 100) -> Trace | None:
@@ -117,6 +127,37 @@ def find_trace(pixels: Pixels, offset: tuple[int, int] | None = None, best: int 
         quality=quality,
         confidence=1 - 0.5 ** (significance / least),
     )
+
+
+def find_compression(pixels: Pixels) -> Trace | None:
+    """As :func:`find_trace`, also where much of the picture has come into it later, and where another compression on another grid followed.
+
+    Args:
+        pixels: uint8 [H, W, 3] RGB or [H, W].
+    """
+    found = find_trace(pixels)
+    if found is not None and found.quality <= BEST_COARSER:
+        return found
+    coarser = find_coarser(lambda most: _patches(pixels, most), None, BEST_COARSER)
+    # What is found too fine for that search shows there as something coarser on the same grid.
+    if not coarser or (found is not None and found.offset == coarser[0].offset):
+        return found
+    return as_gray(coarser[0]) if pixels.ndim == 2 else coarser[0]
+
+
+def as_gray(trace: Trace) -> Trace:
+    """Without steps of chroma, as :class:`Trace` has it for gray pictures."""
+    return replace(trace, tables=np.stack([trace.tables[0], np.ones_like(trace.tables[1])]))
+
+
+def _patches(pixels: Pixels, most: int) -> Float32:
+    """As find_coarser takes them, but for flat ones; their grid begins at the top left."""
+    side = PATCH * dct.BLOCK
+    rows, columns = (length // side for length in pixels.shape[:2])
+    places = spread(rows * columns, most) if rows and columns else np.empty(0, np.intp)
+    found = [pixels[r * side :, c * side :][:side, :side] for r, c in (divmod(int(place), columns) for place in places)]
+    varied = [colour.to_planes(patch)[0] - np.float32(128) for patch in found if np.ptp(patch)]
+    return np.stack(varied) if varied else np.empty((0, side, side), np.float32)
 
 
 def spread(count: int, most: int) -> NDArray[np.intp]:
@@ -338,10 +379,12 @@ _FEW_PATCHES, _MANY_PATCHES = 24, 96
 _LARGEST = 400
 # Standard errors by which the periodicity on a grid must surpass that on every other grid, to be looked at again, and to be believed.
 _PROMISING, _BELIEVED = 2.0, 6.0
+# Quality factor above which an earlier compression on another grid leaves little to restore.
+BEST_COARSER = 88
 
 
-def find_coarser(patches_of: Callable[[int], Float32], table: NDArray[np.uint16], best: int) -> Trace | None:
-    """Look for an earlier compression on another grid than that of a known later one.
+def find_coarser(patches_of: Callable[[int], Float32], table: NDArray[np.uint16] | None, best: int) -> tuple[Trace, ...]:
+    """Look for earlier compressions on other grids than that of a known later one.
 
     For each offset, table and frequency, the mean of cos(2πc/step) over the coefficients c beyond the step's half is 0 where these know
     nothing of the step, and exp(−2π²σ²/step²) where they are its multiples with noise of the deviation σ. It is the first Fourier
@@ -350,39 +393,45 @@ def find_coarser(patches_of: Callable[[int], Float32], table: NDArray[np.uint16]
     Args:
         patches_of: gives up to this many patches of luma, float32 [n, 8 · PATCH, 8 · PATCH] around 0, spread over the picture and beginning
             on the grid of the later compression.
-        table: uint16 [8, 8], its steps.
+        table: uint16 [8, 8], its steps; None if there was none: then all grids are looked at.
         best: quality factor above which a compression is of no interest.
 
     Returns:
-        The strongest earlier compression that shows, on another grid.
+        Those that show, each on its own grid, the strongest first.
     """
     if best < 1:
-        return None
+        return ()
     for count in (_FEW_PATCHES, _MANY_PATCHES):
         patches = patches_of(count)
         if not len(patches):
-            return None
+            return ()
         periodicity = _periodicity(patches, table, best)
-        periodicity[0] = -np.inf
         ranked = np.sort(periodicity, 0)
         lead = ranked[-1] - ranked[-2]
         if lead.max() < _PROMISING:
-            return None
-    # Of the qualities at which the grid stands out, the one at which it does so most.
-    chosen = int(np.where(lead >= _BELIEVED, ranked[-1], -np.inf).argmax())
-    if lead[chosen] < _BELIEVED:
-        return None
-    offset = divmod(int(periodicity[:, chosen].argmax()), dct.BLOCK)
-    tables = STANDARD[chosen].reshape(2, dct.BLOCK, dct.BLOCK)
-    return Trace(offset, tables, chosen + 1, float(1 - 0.5 ** (lead[chosen] / _BELIEVED)))
+            return ()
+    places = periodicity.argmax(0)
+    believed = np.flatnonzero(lead >= _BELIEVED)
+    grids = [believed[places[believed] == place] for place in np.unique(places[believed])]
+    # Of the qualities at which a grid stands out, the one at which it does so most.
+    chosen = sorted(int(qualities[lead[qualities].argmax()]) for qualities in grids)
+    return tuple(
+        Trace(
+            offset=divmod(int(places[index]), dct.BLOCK),
+            tables=STANDARD[index].reshape(2, dct.BLOCK, dct.BLOCK),
+            quality=index + 1,
+            confidence=float(1 - 0.5 ** (lead[index] / _BELIEVED)),
+        )
+        for index in chosen
+    )
 
 
-def _periodicity(patches: Float32, table: NDArray[np.uint16], best: int) -> Float32:
-    """How periodic the coefficients are, in standard errors: float32 [64 offsets, quality factors 1 … best]."""
+def _periodicity(patches: Float32, table: NDArray[np.uint16] | None, best: int) -> Float32:
+    """How periodic the coefficients are, in standard errors: float32 [64 offsets, quality factors 1 … best]; −∞ on the later grid."""
     offset = np.arange(_PLACES) % dct.BLOCK
     first_bin = ((offset[:, None] * dct.BLOCK + offset) * _LARGEST).astype(np.int32)
     # A coefficient on another grid has the quantization noise of several of the later one.
-    variance = float(np.mean([float(table[index]) ** 2 for index in _LOW])) / 12
+    variance = 1 / 12 if table is None else float(np.mean([float(table[index]) ** 2 for index in _LOW])) / 12
     total: Float32 = np.zeros((_OFFSETS, best), np.float32)
     squares: Float32 = np.zeros_like(total)
     size = np.arange(_LARGEST, dtype=np.float32)[:, None]
@@ -397,6 +446,8 @@ def _periodicity(patches: Float32, table: NDArray[np.uint16], best: int) -> Floa
         total += (weight * (histogram @ (np.cos(np.float32(2 * np.pi) * size / steps) * beyond)))[:, place]
         squares += (weight**2 * (histogram @ beyond))[:, place] / 2
     result: Float32 = total / np.sqrt(squares + np.float32(0.5))
+    if table is not None:
+        result[0] = -np.inf
     return result
 
 
@@ -409,17 +460,28 @@ def _low_coefficients(patches: Float32) -> list[Float32]:
     return [np.tensordot(down[..., column, :], dct.BASIS[row], 1) for row, column in _LOW]
 
 
-def misfit(planes: Float32, trace: Trace, table: NDArray[np.uint16]) -> Float32:
-    """How far a picture is from one that an earlier compression left, beside what a later one on another grid does to that.
+# A block fits an earlier compression where its coefficients are off by no more than this: on average over them, and the worst of them, as
+# variances of what has rounded them since.
+_MEAN_OFF, _MAX_OFF = 1.6, 20.0
+# The same on average where colours were clipped, as variances of coefficients that are evenly spread.
+_CLIPPED_OFF = 0.2
+# How far what does not fit at all reaches into what fits loosely, in blocks.
+_MARGIN = 2
+# Variance of the coefficients by rounding to 8 bits between the compressions. In smooth blocks, errors of the samples are all alike: the
+# worst coefficient is then off by up to half a level in all of them, which makes 4.
+_ROUNDING, _SMOOTH_ROUNDING = 0.3, 1.0
+
+
+def fits(planes: Float32, trace: Trace, later: Sequence[tuple[NDArray[np.uint16], tuple[int, int]]]) -> NDArray[np.bool_]:
+    """Which blocks are what an earlier compression left, but for what later ones on other grids do to that.
 
     Args:
-        planes: float32 [1 or 3, H, W], Y or Y, Cb, Cr, 0 … 255, decoded from the later compression.
-        trace: the earlier one; its luma table and grid count.
-        table: uint16 [8, 8], luma steps of the later one, whose grid begins at the top left.
+        planes: float32 [1 or 3, H, W], Y or Y, Cb, Cr, 0 … 255, as seen today.
+        trace: the earlier compression; its luma table and grid count.
+        later: the luma tables, uint16 [8, 8], and the offsets of the later ones.
 
     Returns:
-        float32 [rows, columns, 8, 8], for each coefficient on the earlier grid the squared distance over the variance of the later
-        compression's rounding: about 1, and less in smooth blocks, where nothing has come into a block since.
+        bool [rows, columns], on the earlier grid, also of blocks that reach over the borders.
     """
     step = trace.tables[0].astype(np.float32)
     coefficients = dct.forward(_blocks(planes[0], trace.offset))
@@ -427,12 +489,53 @@ def misfit(planes: Float32, trace: Trace, table: NDArray[np.uint16]) -> Float32:
     top, left = (-offset % dct.BLOCK for offset in trace.offset)
     seen = planes.copy()
     seen[0] = quantized[top:, left:][: planes.shape[1], : planes.shape[2]]
-    # Colours that the earlier decoder had to clip have moved the luma.
-    seen = colour.to_planes(np.clip(colour.to_rgb(seen), 0, 255))
-    result: Float32 = dct.forward(_blocks(planes[0] - seen[0] + np.float32(128), trace.offset))
-    np.square(result, out=result)
-    # Rounding to 8 bits between the two adds its own.
-    result /= rounding_variance(table, trace.offset) + np.float32(0.2)
+    # Colours that the earlier decoder had to clip have moved the luma, and by more than can be told where they moved the chroma, too.
+    decoded = colour.to_rgb(seen)
+    outside = np.abs(decoded - np.float32(127.5)) > np.float32(126)
+    clipped = _blocks((outside.any(2) if outside.ndim == 3 else outside).astype(np.float32), trace.offset).max((2, 3)) > -128
+    seen = colour.to_planes(np.clip(decoded, 0, 255))
+    off = dct.forward(_blocks(planes[0] - seen[0] + np.float32(128), trace.offset))
+    np.square(off, out=off)
+    variance = np.full(step.shape, _ROUNDING, np.float32)
+    for table, offset in later:
+        variance += rounding_variance(table, (trace.offset[0] - offset[0], trace.offset[1] - offset[1]))
+    worst = (off / np.maximum(variance, _SMOOTH_ROUNDING)).max((2, 3))
+    strict = (worst <= _MAX_OFF) & ((off / variance).mean((2, 3)) <= _MEAN_OFF)
+    # What has nothing to do with the steps is as far off as evenly spread: step²/12.
+    loose = (off / (np.square(step) / 12)).mean((2, 3)) <= _CLIPPED_OFF
+    result: NDArray[np.bool_] = strict | (clipped & loose)
+    # Beside what does not fit at all, a block that fits loosely belongs to it, such as the margin of black words on white.
+    for _ in range(_MARGIN):
+        result = strict | (result & (_around(result) == 9))
+    # Of blocks that reach over the borders too little is there to tell: they go with their neighbours.
+    for axis, (first, side) in enumerate(zip(trace.offset, planes.shape[1:], strict=True)):
+        along = np.moveaxis(result, axis, 0)
+        if first and len(along) > 1:
+            along[0] = along[1]
+        if (side - first) % dct.BLOCK and len(along) > 1:
+            along[-1] = along[-2]
+    return result
+
+
+def settled(holds: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Without single places, and without a margin around where several side by side do not hold.
+
+    Args:
+        holds: bool [rows, columns], which places of a grid fit an earlier compression.
+
+    Returns:
+        bool [rows, columns], a part of them: those that are together with at least five of their eight neighbours, and beside no group of
+        three others, whose edges the networks would smear into them.
+    """
+    groups = ~holds & (_around(~holds) >= 3)
+    result: NDArray[np.bool_] = holds & (_around(holds) >= 6) & (_around(groups) == 0)
+    return result
+
+
+def _around(holds: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """How many of each place and its eight neighbours hold; int [rows, columns]."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(holds, 1, mode="edge"), (3, 3))
+    result: NDArray[np.intp] = windows.sum((2, 3))
     return result
 
 
@@ -444,7 +547,7 @@ def _blocks(plane: Float32, offset: tuple[int, int]) -> Float32:
 
 def rounding_variance(table: NDArray[np.uint16], offset: tuple[int, int]) -> Float32:
     """Variance of a quantization's rounding errors as seen by the coefficients on a grid that is moved by an offset; float32 [8, 8]."""
-    down, across = (_shared(distance) for distance in offset)
+    down, across = (_shared(distance % dct.BLOCK) for distance in offset)
     variance = np.square(table.astype(np.float32)) / np.float32(12)
     result: Float32 = (down @ variance @ across.T).astype(np.float32)
     return result
