@@ -243,7 +243,7 @@ def of_pixels(
     gray = pixels.ndim == 2
     trace = find_compression(pixels) if force_quality is None else of_quality(force_quality, gray)
     holds = None if trace is None or trace.forced or trace.quality > BEST_COARSER else _holds(pixels, trace)
-    return RasterImage(pixels, trace, alpha, metadata or Metadata(), source_format, holds)
+    return RasterImage(pixels, trace, alpha, metadata or Metadata(), source_format, holds=holds)
 
 
 def _holds(pixels: Pixels, trace: Trace) -> NDArray[np.bool_] | None:
