@@ -1,6 +1,6 @@
 """Measure `redecode bulk`: python bench/bulk.py parity|kill|throughput|driver|memory|megapixel; each writes results/bulk-<name>.json.
 
-Pictures are made here. Figures from a machine with other work on it say nothing but for the ratios; the load is noted beside them.
+Pictures are made here. On a machine with other work only the ratios mean anything; the load is noted beside them.
 """
 
 from __future__ import annotations

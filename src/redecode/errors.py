@@ -9,7 +9,7 @@
     ├── OutputExistsError   the target is there already and may not be replaced
     └── DependencyError     an optional package, a data set or a weights file is missing
 
-Messages are one sentence, say what is wrong and what to do about it, and leave the file's name to the caller that knows it.
+Messages are one sentence, tell what is wrong and what to do about it, and leave the file's name to the caller that knows it.
 """
 
 from __future__ import annotations

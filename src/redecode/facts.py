@@ -1,4 +1,4 @@
-"""What a file says of itself, as plain values for JSON."""
+"""Facts about a file, as plain values for JSON."""
 
 from __future__ import annotations
 

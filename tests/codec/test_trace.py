@@ -1,4 +1,4 @@
-"""estimation.py on a photograph that is as good as uncompressed, and on pictures that look quantized but are not."""
+"""Grid and table estimation on a photograph that is as good as uncompressed, and on pictures that look quantized but are not."""
 
 from __future__ import annotations
 

@@ -331,7 +331,7 @@ def test_a_picture_that_pillow_finds_too_large_is_no_damaged_one() -> None:
 
 
 def test_what_stands_between_segments_is_stepped_over() -> None:
-    """As viewers do: an application segment that is shorter or longer than it says is no reason to show nothing."""
+    """As viewers do: an application segment that is shorter or longer than its length field is no reason to show nothing."""
     data = seeds.jpegs()["420"]
     at = seeds.segment(data, 0xDB)
     for junk in (b"hello", b"\xff\0\0\x02", b"\0" * 3000):
@@ -400,7 +400,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk(run, small_disk: Path, tmp_path: Path) -> None:
-    """What fits is written whole; what does not is said, and leaves nothing."""
+    """What fits is written whole; what does not is reported, and leaves nothing."""
     (tmp_path / "in").mkdir()
     for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg"):
         (tmp_path / "in" / name).write_bytes(jpeg.compress(np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8), 90))

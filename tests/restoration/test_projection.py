@@ -115,7 +115,7 @@ def test_estimate_multiplies_distances_by_their_gains(photograph: np.ndarray, su
         kind = 0 if index == 0 else 2 if component.sampling == image.max_sampling else 1
         side = np.where(component.coefficients == 0, 0, np.where(before * component.coefficients > 0, 1, 2))
         row = np.broadcast_to(np.rint(2 * np.log2(component.table)).astype(int), side.shape)
-        # On the middle it does not matter which side it is; next to it rounding may say either.
+        # On the middle it does not matter which side it is; next to it rounding decides.
         expected = before * gains[kind, side, row, 0]
         np.testing.assert_allclose(after, expected, atol=2e-3)
 

@@ -36,7 +36,7 @@ class Protocol(str, Enum):
 def train(
     network: Annotated[Network, typer.Argument(help="Which network.")],
     recipe: Annotated[Path, typer.Option(help="The TOML file that describes the training, such as recipes/fast-edge.toml.")],
-    max_time: Annotated[float | None, typer.Option(metavar="MINUTES", min=0, help="Stop after so many minutes in all.")] = None,
+    max_time: Annotated[float | None, typer.Option(metavar="MINUTES", min=0, help="Stop after this training time in all.")] = None,
     output: Annotated[Path | None, typer.Option(show_default="runs/<recipe>", help="Folder for checkpoints, weights and curve.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="CHECKPOINT", help="Go on from this checkpoint.")] = None,
     decay: Annotated[
@@ -86,7 +86,7 @@ def bench(
     protocol: Annotated[Protocol, typer.Option(help="Luma as gray files, or colour files with 4:2:0.")] = Protocol.GRAY,
     preset: Annotated[Preset, typer.Option(help=CHOICES["preset"].help)] = DEFAULT_PRESET,
     precision: Annotated[Precision | None, typer.Option(help=CHOICES["precision"].help, show_default=CHOICES["precision"].unset)] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Measure only the first so many pictures of a set.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Measure only the first pictures of a set, this many.")] = None,
     results: Annotated[Path, typer.Option(help="Folder for the measurements (JSON).")] = Path("results"),
 ) -> None:
     """Measure quality on sets of originals: one JSON file for each, and tables on stdout (needs the extra `eval`)."""

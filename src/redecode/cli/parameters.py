@@ -28,7 +28,7 @@ def with_options(
         command: takes an :class:`Options` as `options`, and whatever else it wants.
         names: the options that the command offers; the others keep their defaults.
         defaults: where they differ from those of Options.
-        unset: what help says of a default that is None, where it differs from what Options says.
+        unset: how help names a default that is None, where it differs from the name in Options.
     """
     defaults = DEFAULTS | dict(defaults or {})
     parameters: list[inspect.Parameter] = []

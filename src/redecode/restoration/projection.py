@@ -1,6 +1,6 @@
 """Projection onto the file's quantization cells: the result never contradicts the file.
 
-A quantized coefficient k with step q says that the encoder's coefficient lay in [(k − ½) q, (k + ½) q]. All pictures that agree with the
+A quantized coefficient k with step q tells that the encoder's coefficient lay in [(k − ½) q, (k + ½) q]. All pictures that agree with the
 file form a convex set (a box in the DCT domain), the original is in it, and so the orthogonal projection onto it can only bring a
 restored picture closer to the original.
 """
@@ -96,7 +96,7 @@ def consistent_blocks(pixels: NDArray[np.uint8], image: JpegImage) -> NDArray[np
     """
     luma = image.components[0]
     if not _on_a_common_grid(luma, image):
-        return np.zeros(luma.coefficients.shape[:2], bool)  # On no common grid: nothing can be said.
+        return np.zeros(luma.coefficients.shape[:2], bool)  # On no common grid: unknown.
     return _same(colour.to_luma(pixels).astype(np.float32), luma, image)
 
 

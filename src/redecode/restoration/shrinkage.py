@@ -17,7 +17,7 @@ Float32 = NDArray[np.float32]
 
 # A network's shrinkage factors (see `shrink`) are tabulated by the kind of component (luma, subsampled chroma, chroma at full size);
 # by the side of the restored coefficient (in a cell around zero, farther from zero than the middle of another, nearer to zero);
-# by the step, two rows to an octave; and by the square root of the distance from the middle of the cell in steps, in so many columns to 1.
+# by the step, two rows to an octave; and by the square root of the distance from the middle of the cell, in steps, TABLE_COLUMNS up to 1.
 TABLE_SHAPE = (3, 3, 17, 36)
 TABLE_COLUMNS = 32
 # Between the middles of the columns factors are interpolated, in a table that is finer by this factor.

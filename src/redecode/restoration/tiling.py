@@ -40,10 +40,10 @@ class Tile:
     columns: Span
 
     def strips(self, count: int, unit: int = 1) -> list[Tile]:
-        """The tile as so many at most that read what it reads, and share out the rows that it keeps.
+        """Strips of the tile: each reads what the tile reads, and keeps a part of its rows.
 
         Args:
-            count: at most so many.
+            count: number of strips, at most.
             unit: the strips' rows fall on multiples of this, but for where the tile begins and ends.
         """
         first, length = self.rows.keep_start, self.rows.keep_stop - self.rows.keep_start

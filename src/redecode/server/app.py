@@ -88,7 +88,7 @@ public = APIRouter()
 
 @api.post("/decode", response_class=Response, openapi_extra=_TAKES_FILE, responses={200: _GIVES_PICTURE, **_may_answer(*_WORKING)})
 async def decode(request: Request, service: Serviced, choices: Annotated[DecodeChoices, Query()]) -> Response:
-    """Restore the file in the body. The headers `Redecode-…` of the answer say what was done."""
+    """Restore the file in the body. The headers `Redecode-…` of the answer tell what was done."""
     options = service.settings.options(**choices.model_dump())
     with service.restoring.place(), ExitStack() as cleaning:
         source = cleaning.enter_context(service.pictures.hold())
@@ -203,7 +203,7 @@ async def figures(
     service: Serviced,
     texture: Annotated[float, Query(ge=0, le=1)] = 1.0,
 ) -> FiguresBody:
-    """What the result with that much texture says of itself."""
+    """Figures of the result with this amount of texture."""
     picture = service.finished(id)
     with service.saving.place(), service.gone_unless_open(picture):
         found = await service.attend(service.saving, request, work.figures, picture.folder, picture.options, texture)

@@ -299,7 +299,7 @@ class FileAnswer(Response):
 
 
 async def json_body(request: Request, limit: int) -> bytes:
-    """The body of a request that says that it is JSON, at most `limit` bytes.
+    """The body of a request that is declared to be JSON, at most `limit` bytes.
 
     Raises:
         ProblemError: it is something else, larger, or takes too long.

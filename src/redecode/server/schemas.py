@@ -52,7 +52,7 @@ else:
 
 
 class FiguresBody(BaseModel):
-    """What a result says of itself."""
+    """Figures of a result."""
 
     texture: float
     consistency: float | None = Field(description="Share of the blocks that encode to the file's own coefficients, 0 … 1.")

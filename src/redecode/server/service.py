@@ -37,7 +37,7 @@ _BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
 _LOG = logging.getLogger(__name__)
 
 
-# What a server refuses unless its operator says otherwise.
+# Limits of a server whose operator sets no others.
 _ENGINE = Options(max_pixels=64)
 
 

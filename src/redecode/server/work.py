@@ -39,7 +39,7 @@ _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Figures:
-    """What a result says of itself.
+    """Figures of a result.
 
     Attributes:
         texture: the amount it is of.
@@ -137,7 +137,7 @@ def result(_: Context, folder: Path, restored: Options, options: Options, target
 
 
 def figures(_: Context, folder: Path, restored: Options, texture: float) -> Figures:
-    """What the result with that much texture says of itself.
+    """Figures of the result with this amount of texture.
 
     Raises:
         FileNotFoundError: the picture has been dropped meanwhile.

@@ -281,7 +281,7 @@ def calibration_crops(folder: Path) -> Iterator[tuple[NDArray[np.uint8], int, st
     paths = list_images(folder, validation=False)
     generator.shuffle(paths)
     large = (image for image in map(load, paths) if min(image.shape[:2]) >= CALIBRATION_SIDE)
-    # Beyond quality 90 the networks have less and less to say.
+    # Beyond quality 90 the networks are blended out.
     mix = DataConfig(patch=CALIBRATION_SIDE, quality_low=5, quality_high=90)
     image = None
     for image in large:

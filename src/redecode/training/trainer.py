@@ -73,7 +73,7 @@ def train(
         network: "edge" or "texture".
         recipe: a TOML file, see :mod:`redecode.training.recipe`.
         output: folder for checkpoints, weights and the curve; made where missing.
-        max_minutes: end after so many minutes of training where the steps are not done before: of the stable part all in all, resumed time
+        max_minutes: end after this training time, where the steps are not done before: of the whole stable part, resumed time
             included, or of the decay, whose rate then follows the time.
         resume: a checkpoint to go on from, of the stable part or of a decay.
         decay: a checkpoint of the stable part from which a decay branches off; the checkpoint stays as it is.

@@ -50,7 +50,7 @@ async function problemOf(answer) {
 }
 
 /**
- * Ask the server; while it is busy, wait as long as it says, and ask again.
+ * Ask the server; while it is busy, wait as long as its answer tells, and ask again.
  * @returns {Promise<Response>} a good one
  * @throws {Refusal}
  */

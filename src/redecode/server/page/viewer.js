@@ -7,7 +7,7 @@ const LEVELS = [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16, 32];
 const SMALL_FIT = 4; // Small pictures are enlarged up to this to fill the view.
 const CRISP_FROM = 2; // Enlarged this much, pixels are shown as squares.
 const MIN_GRID = 5; // Closer lines would be a gray veil.
-const AMPLIFY_TWICE = 3; // The difference is doubled so many times.
+const AMPLIFY_TWICE = 3; // How many times the difference is doubled.
 const MASK_STRENGTH = 0.55;
 const REVEAL_MS = 700;
 

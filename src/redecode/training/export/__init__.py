@@ -157,7 +157,7 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
         "sha256": {form: hashlib.sha256(data).hexdigest() for form, (_, data) in written.items()},
         "halo": halo(network, samples, config.receptive_field),
         "parameters": sum(p.numel() for p in network.parameters()),
-        # What is left of the residual blocks: config says what was trained.
+        # What is left of the residual blocks; config has what was trained.
         "hidden_maps": [block.first.out_channels for block in residual_blocks(network)],
         **run,
         "licence": LICENCE,

@@ -21,7 +21,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ..data import Sample
 
-# Of initializers with so many values or more, the values are stored in 16 bits.
+# Initializers with this number of values or more are stored in 16 bits.
 _WORTH_HALVING = 256
 # Activations beyond this percentile are clipped: ranges that hold every outlier cost all the others too much (docs/experiments.md).
 PERCENTILE = 99.999

@@ -13,7 +13,7 @@ from ...restoration.shrinkage import TABLE_COLUMNS, TABLE_SHAPE, factor_places, 
 
 Restore = Callable[[JpegImage], NDArray[np.float32]]
 
-# Where little was measured, a factor stays near that of the next coarser step: it counts as so many coefficients in the column's middle.
+# Where little was measured, a factor stays near that of the next coarser step: it weighs as many coefficients as this.
 PRIOR = 1000
 # What stands for the next coarser step of the coarsest: coefficients stay where they are, but for those that are farther out than this.
 FARTHEST = 0.45
