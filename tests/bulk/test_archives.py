@@ -59,7 +59,11 @@ def numbered(count: int = 6) -> bytes:
     return tar(*(member(f"{number:03d}.jpg", b"\xff\xd8" + bytes([number]) * 700) for number in range(count)))
 
 
-def restored(data: bytes) -> Any:
+def png(_: str) -> str:
+    return ".png"
+
+
+def restored(data: bytes, _: str) -> Any:
     """Stands for the engine: the "picture" is the file itself, and what does not begin as a JPEG fails."""
     if not data.startswith(b"\xff\xd8"):
         raise UnreadableError("this is no picture")
@@ -70,10 +74,10 @@ def restore(data: bytes, folder: Path) -> tuple[Outcome, dict[str, bytes]]:
     """What becomes of an archive, and the files of the new one, which is whole whatever happened to the old one."""
     (folder / "x.tar").write_bytes(data)
     result = io.BytesIO()
-    outcome = archive.restore(folder / "x.tar", result, restored, ".png")
+    outcome = archive.restore(folder / "x.tar", result, restored, png)
     assert outcome.count >= len(outcome.failures)
     again = io.BytesIO()
-    assert not archive.restore(_written(folder / "y.tar", result.getvalue()), again, restored, ".png").failures
+    assert not archive.restore(_written(folder / "y.tar", result.getvalue()), again, restored, png).failures
     result.seek(0)
     with tarfile.open(fileobj=result) as made:
         return outcome, {m.name: made.extractfile(m).read() for m in made if m.isfile() or m.islnk() or m.issym()}  # type: ignore[union-attr]
@@ -169,11 +173,11 @@ def test_compressed(tmp_path: Path, kind: str) -> None:
     packed = PACKERS[kind](numbered())
     (tmp_path / "x.tar").write_bytes(packed)
     result = io.BytesIO()
-    assert not archive.restore(tmp_path / "x.tar", result, restored, ".png").failures
+    assert not archive.restore(tmp_path / "x.tar", result, restored, png).failures
     assert result.getvalue()[:2] == packed[:2]
     assert restore(packed, tmp_path)[1] == restore(numbered(), tmp_path)[1]
     again = io.BytesIO()
-    archive.restore(_written(tmp_path / "x.tar", packed), again, restored, ".png")
+    archive.restore(_written(tmp_path / "x.tar", packed), again, restored, png)
     assert again.getvalue() == result.getvalue()
 
 
@@ -265,7 +269,7 @@ def test_members_beyond_the_limit_are_not_read(tmp_path: Path) -> None:
         file.write(numbered(2))
     result = io.BytesIO()
     tracemalloc.start()
-    outcome = archive.restore(path, result, restored, ".png")
+    outcome = archive.restore(path, result, restored, png)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert outcome.failures == {"huge.jpg": f"the file is larger than {files.MAX_BYTES >> 20} MiB"}
@@ -291,7 +295,7 @@ def test_other_members_stay_as_they_were(tmp_path: Path) -> None:
     whole = tar(*(member(name, name.encode(errors="surrogateescape"), mtime=1_700_000_000.5, mode=0o640, uname="me") for name in names))
     (tmp_path / "x.tar").write_bytes(whole)
     result = io.BytesIO()
-    archive.restore(tmp_path / "x.tar", result, restored, ".png")
+    archive.restore(tmp_path / "x.tar", result, restored, png)
     result.seek(0)
     with tarfile.open(fileobj=result, encoding="utf-8") as made:
         found = [(m.name, m.mtime, m.mode, m.uname, made.extractfile(m).read()) for m in made]  # type: ignore[union-attr]

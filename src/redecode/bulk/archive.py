@@ -30,6 +30,7 @@ from ..errors import RedecodeError, TooLargeError, UnreadableError
 from ..recode import Restored
 from . import names
 from .listing import is_picture
+from .names import distinct_names
 
 _BLOCK = tarfile.BLOCKSIZE
 # Bytes of an extended header (long names and the like), and of a member that is kept in memory while it is copied.
@@ -84,14 +85,14 @@ def pixels(restored: Restored) -> int:
     return restored.decoded.picture.width * restored.decoded.picture.height
 
 
-def restore(path: Path, result: BinaryIO, restore_picture: Callable[[bytes], Restored], suffix: str) -> Outcome:
+def restore(path: Path, result: BinaryIO, restore_picture: Callable[[bytes, str], Restored], suffix_for: Callable[[str], str]) -> Outcome:
     """Restore the pictures of a tar archive into a new one; other files are copied, and all keep their order.
 
     Args:
         path: the archive, which may be compressed with gzip, bzip2 or xz; the new one is compressed alike.
         result: where to write the new one.
-        restore_picture: restores a file; what it raises is that member's failure.
-        suffix: of restored files.
+        restore_picture: restores a file, given its content and the name of its result; what it raises is that member's failure.
+        suffix_for: the suffix of the result, given the name of a file.
 
     Returns:
         What became of it. Whatever is not in the new archive is named there: members that are damaged, too large, devices, links to what
@@ -104,7 +105,7 @@ def restore(path: Path, result: BinaryIO, restore_picture: Callable[[bytes], Res
     with _decompressed(path) as file:
         members = _scan(file)
     with _decompressed(path) as file, _compressed(path, result) as target, _tar_writer(target) as output:
-        writer = _Writer(output, restore_picture, _output_names(members, suffix))
+        writer = _Writer(output, restore_picture, _output_names(members, suffix_for))
         for member in _with_damage(file, members):
             writer.add(file, member)
     if not members and writer.outcome.failures:
@@ -115,7 +116,7 @@ def restore(path: Path, result: BinaryIO, restore_picture: Callable[[bytes], Res
 class _Writer:
     """Writes the members of the new archive one by one."""
 
-    def __init__(self, output: tarfile.TarFile, restore_picture: Callable[[bytes], Restored], output_names: dict[str, str]) -> None:
+    def __init__(self, output: tarfile.TarFile, restore_picture: Callable[[bytes, str], Restored], output_names: dict[str, str]) -> None:
         self.outcome = Outcome()
         self._output, self._restore_picture, self._names = output, restore_picture, output_names
         self._written: set[str] = set()
@@ -149,8 +150,9 @@ class _Writer:
     def _picture(self, file: _Stream, member: tarfile.TarInfo) -> None:
         if member.size > files.MAX_BYTES:
             raise TooLargeError(f"the file is larger than {files.MAX_BYTES >> 20} MiB")
-        restored = self._restore_picture(files.read_from(cast(BinaryIO, _Content(file, member))))
-        made = tarfile.TarInfo(self._renamed(member.name))
+        name = self._renamed(member.name)
+        restored = self._restore_picture(files.read_from(cast(BinaryIO, _Content(file, member))), name)
+        made = tarfile.TarInfo(name)
         made.size, made.mtime, made.mode = len(restored.data), member.mtime, member.mode
         self._output.addfile(made, io.BytesIO(restored.data))
         self._written.add(_clean(member.name))
@@ -185,12 +187,12 @@ class _Writer:
         return name[: len(name) - len(path)] + self._names[path]
 
 
-def _output_names(members: list[tarfile.TarInfo], suffix: str) -> dict[str, str]:
+def _output_names(members: list[tarfile.TarInfo], suffix_for: Callable[[str], str]) -> dict[str, str]:
     """The paths of all files and links in the result by those in the archive, both without "./" before them."""
     paths = {_clean(member.name) for member in members if member.isreg() or member.issym() or member.islnk()}
     pictures = {path for path in paths if is_picture(path)}
-    others = paths - pictures
-    return {path: path for path in others} | files.distinct_names(pictures, suffix, others)
+    others = {path: path for path in paths - pictures}
+    return others | distinct_names(pictures, suffix_for, others)
 
 
 def _clean(name: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 
+from .. import files
 from ..errors import RedecodeError
 
 # The folder in an output that belongs to redecode: manifest, locks, unfinished files. Like all names that begin with "_", data
@@ -48,3 +50,14 @@ def refuse_result(path: str) -> None:
     refuse_unsafe(path)
     if re.split(r"[/\\]", path)[0].lower() == CORNER:
         raise UnsafeNameError(f'the folder "{CORNER}" is redecode\'s own; it was left out')
+
+
+def distinct_names(paths: Iterable[str], suffix_for: Callable[[str], str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """As :func:`redecode.files.distinct_names`, for results that may differ in their suffixes."""
+    groups: dict[str, list[str]] = {}
+    for path in paths:
+        groups.setdefault(suffix_for(path), []).append(path)
+    given: dict[str, str] = {}
+    for suffix in sorted(groups):
+        given |= files.distinct_names(groups[suffix], suffix, {*taken, *given.values()})
+    return given

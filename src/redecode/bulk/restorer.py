@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import posixpath
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .. import files, weights
-from ..codec.formats import suffix_of
+from ..codec.formats import OF_SUFFIX, suffix_of
 from ..decoder import Decoder
 from ..errors import TooLargeError, UnreadableError
 from ..options import Options
 from ..recode import Restored, restore
 from . import archive, stores
-from .listing import is_tar
+from .listing import is_picture, is_tar
 from .manifest import DONE, FAILED, UNREACHED, Row
 from .stores import Entry, StoreError
 
@@ -43,10 +44,10 @@ class Setup:
     threads: int
     scratch: str
 
-    @property
-    def suffix(self) -> str:
-        """Of the results' names."""
-        return suffix_of(self.options.written_format())
+    def suffix_for(self, path: str) -> str:
+        """Of the name of a file's result; with the format "same", by the name of the file."""
+        named = "jpeg" if is_picture(path) else OF_SUFFIX.get(posixpath.splitext(path)[1].lower())
+        return suffix_of(self.options.written_format(named))
 
     def model(self) -> dict[str, str]:
         """Of each network its sha256, as the manifest notes it."""
@@ -102,7 +103,7 @@ class Restorer:
             raise TooLargeError(f"the file is larger than {files.MAX_BYTES >> 20} MiB")
         data = self._source.read(task.path)
         row = replace(row, sha256=hashlib.sha256(data).hexdigest())
-        restored = self._restored(data)
+        restored = self._restored(data, task.output)
         self._output.put(task.output, restored.data)
         done = replace(row, status=DONE, message="; ".join(restored.notes), output=task.output, output_size=len(restored.data))
         return replace(done, pixels=archive.pixels(restored))
@@ -112,7 +113,7 @@ class Restorer:
         local = self._output.scratch()
         try:
             with self._source.local(task.path) as path, open(local, "xb") as file:
-                outcome = archive.restore(path, file, self._restored, self._setup.suffix)
+                outcome = archive.restore(path, file, self._restored, self._setup.suffix_for)
             size = local.stat().st_size
             self._output.put_file(task.output, local)
         finally:
@@ -122,9 +123,11 @@ class Restorer:
         done = replace(row, status=DONE, message=message, output=task.output, output_size=size, files=outcome.count)
         return replace(done, failures=failures, notes=notes, pixels=outcome.pixels)
 
-    def _restored(self, data: bytes) -> Restored:
+    def _restored(self, data: bytes, output: str) -> Restored:
+        # The format is that of the result's name, whatever the file turns out to be.
+        options = replace(self._setup.options, format=OF_SUFFIX[posixpath.splitext(output)[1].lower()])
         with _no_fault_of_stores():
-            return restore(self._decoder, data, self._setup.options)
+            return restore(self._decoder, data, options)
 
 
 def lost(entry: Entry, setup: Setup) -> Row:

@@ -265,8 +265,8 @@ class _Sieve:
 
     def _outputs(self, paths: set[str]) -> dict[str, str]:
         """Where the result of each picture goes: where it went before, else where no other file's result is."""
-        suffix = self._plan.setup.suffix
-        candidates = {path: (posixpath.splitext(path)[0] + suffix, path + suffix) for path in paths}
+        suffix_for = self._plan.setup.suffix_for
+        candidates = {path: (posixpath.splitext(path)[0] + suffix_for(path), path + suffix_for(path)) for path in paths}
         kept: dict[str, str] = {}
         taken: set[str] = set()
         for path in sorted(paths):
@@ -278,7 +278,7 @@ class _Sieve:
         for path in new:
             siblings = {posixpath.splitext(path)[0] + suffix for suffix in _SUFFIXES} - paths
             taken.update(output for output in candidates[path] if any(self._is_of(sibling, output) for sibling in siblings))
-        return kept | files.distinct_names(new, suffix, taken)
+        return kept | names.distinct_names(new, suffix_for, taken)
 
     def _is_of(self, path: str, output: str) -> bool:
         return self._owners.get(output) == path or self._manifest.wrote(path, output)
