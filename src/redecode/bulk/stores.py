@@ -309,8 +309,9 @@ class Zip:
         head, _, archive = url.partition("::")
         folder = head.partition("://")[2].strip("/")
         root = f"{folder}/" if folder else ""
+        file = _folder(archive)
         try:
-            self._zip = zipfile.ZipFile(_opened(archive))
+            self._zip = zipfile.ZipFile(file if file is not None else Remote(archive).open(""))
         except zipfile.BadZipFile as error:
             raise UnreadableError(f"{archive}: this is no whole zip archive: {error}") from None
         self._members: dict[str, zipfile.ZipInfo] = {}
@@ -428,7 +429,7 @@ def nested(one: str, other: str) -> bool:
 
 
 def _folder(place: str) -> str | None:
-    """The folder of this machine that a place means; None if it means none."""
+    """The folder, or the file, of this machine that a place means; None if it means none."""
     if not is_url(place):
         return place
     if "::" not in place and place[:7].lower() == "file://":
@@ -486,11 +487,6 @@ def _lies_within(inner: str, outer: str) -> bool:
 def _holds(outer: str, inner: str, separator: str = os.sep) -> bool:
     outer, inner = (os.path.normcase(path).rstrip(separator) + separator for path in (outer, inner))
     return inner.startswith(outer)
-
-
-def _opened(archive: str) -> BinaryIO:
-    folder = _folder(archive)
-    return open(folder, "rb") if folder is not None else Remote(archive).open("")
 
 
 @contextmanager
