@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import png
@@ -96,6 +99,23 @@ def test_animations_are_refused_with_a_sentence(name: str, count: int) -> None:
     with pytest.raises(UnsupportedError, match="animation"):
         raster.read(saved(frames[0], name, save_all=True, append_images=frames[1:]))
     assert raster.read(saved(frames[0], name, save_all=True)).pixels.shape == (16, 16, 3)
+
+
+def test_a_large_picture_takes_little_more_than_its_pixels() -> None:
+    """Of Pillow's own copy (four bytes per pixel) and ours, in a process of its own."""
+    if not os.path.isdir("/proc/self"):
+        pytest.skip("needs /proc")
+    code = """
+import resource, sys
+from redecode.codec import raster
+data = sys.stdin.buffer.read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+raster.read(data)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    data = saved(Image.new("RGB", (6000, 4000), (200, 210, 220)))
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, timeout=120, check=True)
+    assert int(done.stdout) < 6000 * 4000 * (4 + 3 + 3)
 
 
 # Pages.

@@ -131,8 +131,21 @@ def test_an_enormous_header_is_refused_before_anything_is_allocated() -> None:
 @pytest.mark.usefixtures("no_libjpeg")
 @pytest.mark.parametrize("seed", ["gray", "420", "progressive", "cmyk"])
 def test_a_large_header_without_data_is_refused(seed: str) -> None:
-    with pytest.raises(UnreadableError, match="less than a percent"):
+    with pytest.raises(UnreadableError, match="next to no data"):
         jpeg.read(resized(seeds.jpegs()[seed], 16_000, 16_000))
+
+
+@pytest.mark.usefixtures("no_libjpeg")
+def test_few_bytes_that_claim_much_are_refused_at_once() -> None:
+    """A kilobyte for 16 megapixels, and arithmetic scans without end: both took many seconds."""
+    for side in (1100, 4000):
+        data = resized(seeds.jpegs()["420"], side, side)
+        with pytest.raises(UnreadableError, match="next to no data"):
+            jpeg.read(data)
+    data = resized(seeds.jpegs()["arithmetic-progressive"], 7900, 8000)
+    last = data.rindex(b"\xff\xda")
+    with pytest.raises(LimitError, match="too little data"):
+        jpeg.read(data[:-2] + data[last:-2] * 60 + data[-2:])
 
 
 @pytest.mark.parametrize("progressive", [False, True])

@@ -24,12 +24,15 @@ from .quality import nearest_quality
 from .trace import Trace
 
 MAX_PIXELS = 268_435_456
-# Blocks that the scans of a file may visit in all. The largest picture takes 100 million with the scans that encoders write. Without data
-# a visit takes half a microsecond at worst, so that no file, however small, keeps a processor busy for much more than a minute.
+# Blocks that the scans of a file may visit in all. The largest picture takes 100 million with the scans that encoders write. With Huffman
+# codes a visit without data takes 35 ns at worst, so that no file, however small, keeps a processor busy for more than seconds.
 MAX_VISITS = 1 << 27
-# Above this size a picture must have data for at least this share of its blocks: a Huffman code has a bit at least, so that a file of fewer
-# bits is all but empty, and its header the only reason to allocate gigabytes. (An arithmetic coder may need less than a bit.)
-_SIZE_WORTH_DATA, _LEAST_DATA = 16_000_000, 0.01
+# With an arithmetic coder a visit takes half a microsecond at worst. So many are free; for more, the file must have at least this many bits
+# for each. (Real pictures of this size have ten times as many; what is certain, such as a blank picture, takes next to none.)
+_FREE_VISITS, _LEAST_BITS_PER_VISIT = 1 << 24, 0.01
+# Above this size a Huffman-coded picture must have data for at least this share of its blocks: each has a bit at least, a file of fewer
+# bits is all but empty, and its header the only reason to spend gigabytes and minutes on it.
+_SIZE_WORTH_DATA, _LEAST_DATA = 1_000_000, 0.2
 
 Float32 = NDArray[np.float32]
 
@@ -425,10 +428,12 @@ def _refuse_bombs(segments: markers.Segments, max_pixels: int) -> None:
     refuse_too_large(frame.width, frame.height, max_pixels)
     if segments.visits > MAX_VISITS:
         raise LimitError("the file has far more scans than any encoder writes for so large a picture")
+    if frame.arithmetic and segments.visits > max(_FREE_VISITS, segments.coded * 8 / _LEAST_BITS_PER_VISIT):
+        raise LimitError("the file has far too little data for so many scans of so large a picture")
     blocks = sum(rows * columns for rows, columns in frame.blocks)
     if not frame.arithmetic and pixels > _SIZE_WORTH_DATA and segments.coded * 8 < blocks * _LEAST_DATA:
         raise UnreadableError(
-            f"the file is damaged: the header claims {frame.width}×{frame.height} pixels, and there is data for less than a percent of them"
+            f"the file is damaged: the header claims {frame.width}×{frame.height} pixels, and there is next to no data for them"
         )
 
 

@@ -39,6 +39,8 @@ FORMATS = ("PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 
 # Where Pillow itself refuses a picture, whatever limit is asked for here.
 _PILLOW_MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+# Rows that are converted at a time.
+_STRIP = 256
 # Without a handler, Python would print to stderr what Pillow logs about broken files.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -330,7 +332,18 @@ def pixels_of(image: Image.Image) -> tuple[Pixels, Pixels | None]:
         raise UnsupportedError(f"{image.mode} pictures are read as JPEG files only; convert it to RGB first if it was a JPEG")
     gray = image.mode in ("1", "L", "LA")
     if not image.has_transparency_data:
-        return np.asarray(image.convert("L" if gray else "RGB")), None
-    whole = np.asarray(image.convert("LA" if gray else "RGBA"))
+        return _array(image, "L" if gray else "RGB"), None
+    whole = _array(image, "LA" if gray else "RGBA")
     pixels = whole[..., 0] if gray else whole[..., :3]
     return np.ascontiguousarray(pixels), np.ascontiguousarray(whole[..., -1])
+
+
+def _array(image: Image.Image, mode: str) -> Pixels:
+    """The pixels of an image in a mode. Strip by strip: a converted copy of the whole would take as much memory again, and more."""
+    bands = Image.getmodebands(mode)
+    pixels = np.empty((image.height, image.width, bands)[: 2 if bands == 1 else 3], np.uint8)
+    image.load()
+    for top in range(0, image.height, _STRIP):
+        bottom = min(image.height, top + _STRIP)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)).convert(mode))
+    return pixels
