@@ -320,6 +320,31 @@ def test_arithmetic_coding(name: str) -> None:
         np.testing.assert_array_equal(ours.coefficients, theirs.coefficients)
 
 
+@pytest.mark.parametrize(
+    ("pairs", "sound"),
+    [
+        ([], True), ([(0, 0x00)], True), ([(0, 0x10)], True), ([(0, 0x11)], True), ([(0, 0xFF)], True), ([(0, 0x01)], False), ([(0, 0xEF)], False),
+        ([(0x10, 1)], True), ([(0x10, 63)], True), ([(0x10, 0)], False), ([(0x10, 64)], False), ([(0x10, 255)], False),
+        ([(3, 0)], True), ([(0x13, 5)], True), ([(4, 0)], False), ([(0x14, 5)], False), ([(0x20, 5)], False), ([(0x23, 5)], False),
+        ([(0, 0x10), (0x10, 0)], False), ([(0x10, 5), (1, 0x10), (0x11, 5)], True),
+    ],
+)  # fmt: skip
+def test_arithmetic_conditioning(pairs: list[tuple[int, int]], sound: bool) -> None:
+    """T.81, B.2.4.3: slots 0 to 3; of DC a lower bound that is not above the upper; of AC 1 to 63."""
+    data = with_segment((DATA / "arithmetic.jpg").read_bytes(), 0xCC, b"".join(bytes(pair) for pair in pairs))
+    if sound:
+        jpeg.read(data)
+    else:
+        with pytest.raises(UnreadableError, match="conditioning"):
+            jpeg.read(data)
+
+
+def test_arithmetic_conditioning_of_an_odd_length() -> None:
+    for content in (b"\0", b"\0\0\x10"):
+        with pytest.raises(UnreadableError, match="conditioning"):
+            jpeg.read(with_segment((DATA / "arithmetic.jpg").read_bytes(), 0xCC, content))
+
+
 @pytest.mark.parametrize("offset", [5, 7], ids=["height", "width"])
 def test_size_zero(offset: int) -> None:
     data = encode(picture())

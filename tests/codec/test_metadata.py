@@ -396,3 +396,104 @@ def test_replace_of_the_metadata_keeps_the_rest() -> None:
 def test_encode_alone_never_fails_for_metadata(name: str) -> None:
     everything = Metadata(turned_exif(1) + bytes(100_000), PROFILES[3], (300, 300), PACKET * 1000, b"c" * 70_000, (2, 1), RESOURCES * 900)
     opened(encode.encode(PIXELS, everything, Encoding(name)))
+
+
+# Bounds and lists, value by value.
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ((72, 300), (72, 300)), ((0.5, 2), (0.5, 2)), ((1, 2), (1, 2)), ((2, 1), (2, 1)), ((1, 1), None),
+        ((0, 72), None), ((72, 0), None), ((-1, 72), None), ((72, -1), None), ((float("inf"), 72), None), ((72, float("inf")), None),
+        ((float("nan"), 72), None), ((72, float("nan")), None), ((72,), None), ((1, 2, 3), None), ("ab", None), (None, None), (72, None),
+    ],
+)  # fmt: skip
+def test_resolutions_that_make_no_sense(value: object, expected: tuple[float, float] | None) -> None:
+    image = Image.new("L", (1, 1))
+    image.info["dpi"] = value
+    assert metadata.of_pillow(image).dpi == expected
+
+
+@pytest.mark.parametrize(
+    ("unit", "x", "y", "expected"),
+    [
+        (2, 300, 150, (300, 150)),
+        (3, 100, 50, (254, 127)),
+        (2, 0, 72, None),
+        (2, 72, 0, None),
+        (1, 72, 36, (72, 36)),
+        (None, 72, 36, (72, 36)),
+    ],
+)
+def test_resolutions_in_exif(unit: int | None, x: float, y: float, expected: tuple[float, float] | None) -> None:
+    data = Image.Exif()
+    data[0x011A], data[0x011B] = float(x), float(y)
+    if unit is not None:
+        data[0x0128] = unit
+    assert jpeg.read(with_segments((APP1, data.tobytes()))).metadata.dpi == (pytest.approx(expected) if expected else None)
+
+
+@pytest.mark.parametrize(("density", "dpi", "aspect"), [
+    ((0, 1, 1), None, None), ((0, 1, 2), None, (1, 2)), ((0, 2, 1), None, (2, 1)), ((0, 0, 2), None, None), ((0, 2, 0), None, None),
+    ((1, 72, 36), (72, 36), None), ((1, 0, 72), None, None), ((1, 72, 0), None, None), ((2, 100, 50), (254, 127), None), ((3, 72, 36), None, None),
+])  # fmt: skip
+def test_density_of_jfif(density: tuple[int, int, int], dpi: tuple[float, float] | None, aspect: tuple[int, int] | None) -> None:
+    data = plain()
+    found = jpeg.read(data[:13] + struct.pack(">BHH", *density) + data[18:]).metadata
+    assert (found.dpi, found.aspect) == (dpi, aspect)
+
+
+@pytest.mark.parametrize("tag", [270, 271, 272, 305, 306, 315, 33432])
+@pytest.mark.parametrize("deep", [8, 16])
+def test_each_text_survives_in_a_tiff(tag: int, deep: int) -> None:
+    data = Image.Exif()
+    data[tag] = "2020:01:02 03:04:05"
+    done = restored(with_segments((APP1, data.tobytes())), format="tiff", depth=deep)
+    with tifffile.TiffFile(io.BytesIO(done.data)) as file:
+        assert file.pages[0].tags[tag].value == "2020:01:02 03:04:05"
+    assert done.notes == ()
+
+
+@pytest.mark.parametrize("tag", [256, 257, 258, 259, 262, 273, 274, 277, 278, 279, 282, 283, 284, 296, 513, 514, 529, 530, 531, 532])
+def test_tags_of_storage_are_neither_kept_nor_missed(tag: int) -> None:
+    data = Image.Exif()
+    data[tag] = 8
+    done = restored(with_segments((APP1, data.tobytes())), format="tiff")
+    assert done.notes == ()
+    assert np.asarray(opened(done.data)).shape == PIXELS.shape
+
+
+@pytest.mark.parametrize("tag", [0x0000, 253, 316, 0x4746, 0x9C9B])
+def test_other_tags_are_missed_in_a_tiff(tag: int) -> None:
+    data = Image.Exif()
+    data[tag] = 8
+    (note,) = restored(with_segments((APP1, data.tobytes())), format="tiff").notes
+    assert ExifTags.TAGS.get(tag, f"tag {tag}") in note
+
+
+def test_all_tags_of_a_deep_tiff() -> None:
+    """XMP, resources, orientation, aspect ratio: each once and whole."""
+    everything = Metadata(turned_exif(6), None, None, PACKET, b"a comment", (2, 1), RESOURCES)
+    data = encode.encode(PIXELS.astype(np.uint16) * 257, everything, Encoding("tiff"))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tags = file.pages[0].tags
+        assert bytes(tags[700].value) == PACKET
+        assert bytes(tags[34377].value) == RESOURCES
+        assert (tags[274].value, tags[296].value, tags[282].value, tags[283].value) == (6, 1, (2, 1), (1, 1))
+        assert tags[270].value == "a comment"
+        codes = [tag.code for tag in tags]
+        assert len(codes) == len(set(codes))
+
+
+@pytest.mark.parametrize("content", [b"", b"8BIM", b"8BIM\4\4", b"8BIM\4\4\0\0", b"8BIM\4\4\0\0\0\0", b"8BIM\4\4\xff", b"8BIX" + bytes(40)])
+def test_broken_resources_hold_no_iptc(content: bytes) -> None:
+    assert not Metadata(photoshop=content).iptc
+
+
+def test_info_tells_of_iptc() -> None:
+    from redecode.facts import inspect
+
+    found = inspect(with_segments((APP13, PHOTOSHOP), (APP11, b"JP\0\1c2pa")))["metadata"]
+    assert "iptc" in found
+    assert any("JUMBF" in name for name in found)

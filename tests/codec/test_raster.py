@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import struct
 import subprocess
@@ -17,6 +18,8 @@ from conftest import EXAMPLES
 from redecode.codec import encode, jpeg, raster, tiff
 from redecode.codec.metadata import Metadata
 from redecode.codec.picture import read
+from redecode.codec.raster import RasterImage
+from redecode.codec.trace import Trace
 from redecode.decoder import Decoder
 from redecode.errors import LimitError, RedecodeError, TooLargeError, UnreadableError, UnsupportedError
 from redecode.options import Options
@@ -90,6 +93,25 @@ def test_modes(mode: str, gray: bool) -> None:
     assert image.gray == gray
     assert image.pixels.shape == ((16, 24) if gray else (16, 24, 3))
     assert (image.alpha is not None) == ("A" in mode)
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (3, 6), (7, 0), (0, 1)])
+@pytest.mark.parametrize("shape", [(61, 83), (64, 80, 3)])
+def test_crops_make_the_whole(offset: tuple[int, int], shape: tuple[int, ...]) -> None:
+    """Counted from the origin, so that each crop but the first begins with a whole block."""
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    trace = Trace(offset=offset, tables=np.ones((2, 8, 8), np.uint16), quality=50, confidence=1.0)
+    whole = RasterImage(pixels, trace)
+    top, left = whole.origin
+    assert ((top + offset[0]) % 8, (left + offset[1]) % 8) == (0, 0)
+    rows, columns = [0, 16, 40, top + shape[0]], [0, 24, left + shape[1]]
+    crops = [[whole.crop(r, c) for c in itertools.pairwise(columns)] for r in itertools.pairwise(rows)]
+    np.testing.assert_array_equal(np.concatenate([np.concatenate([c.pixels for c in line], 1) for line in crops]), pixels)
+    for row, line in enumerate(crops):
+        for column, crop in enumerate(line):
+            assert crop.trace is not None
+            assert crop.trace.offset == (0 if row else offset[0], 0 if column else offset[1])
+            assert crop.origin == (0 if row else top, 0 if column else left)
 
 
 @pytest.mark.parametrize("name", ["GIF", "WEBP", "PNG", "AVIF"])

@@ -167,7 +167,7 @@ def _deep_png(pixels: Pixels, metadata: Metadata) -> bytes:
     writer = png.Writer(width, height, greyscale=channels < 3, alpha=channels in (2, 4), bitdepth=16)
     writer.write(buffer, pixels.reshape(height, width * channels))
     header, *data = png.Reader(bytes=buffer.getvalue()).chunks()
-    small = _save(Image.new("L" if channels < 3 else "RGB", (1, 1)), "png", {}, metadata)
+    small = _save(Image.new("L", (1, 1)), "png", {}, metadata)
     ancillary = [chunk for chunk in png.Reader(bytes=small).chunks() if chunk[0][:1].islower()]
     whole = io.BytesIO()
     png.write_chunks(whole, [header, *ancillary, *data])
@@ -179,9 +179,11 @@ def _deep_tiff(pixels: Pixels, metadata: Metadata, has_alpha: bool) -> bytes:
 
     gray = pixels.ndim == 2 or pixels.shape[2] == 2
     # tifffile writes no EXIF folder: what carries over is the tags of the main one that are text, and the orientation.
+    own = metadata_.tiff_tags(metadata)
+    description, software = own.get(metadata_.TIFF_DESCRIPTION), own.get(metadata_.TIFF_SOFTWARE, "")
     tags: list[tuple[int, str, int, Any, bool]] = []
-    for tag, value in metadata_.tiff_tags(metadata).items():
-        if isinstance(value, str) and tag != metadata_.TIFF_DESCRIPTION:
+    for tag, value in own.items():
+        if isinstance(value, str) and tag not in (metadata_.TIFF_DESCRIPTION, metadata_.TIFF_SOFTWARE):
             tags.append((tag, "s", 0, value, True))
         elif isinstance(value, int) and tag == ExifTags.Base.Orientation:
             tags.append((tag, "H", 1, value, True))
@@ -199,7 +201,8 @@ def _deep_tiff(pixels: Pixels, metadata: Metadata, has_alpha: bool) -> bytes:
         iccprofile=metadata.icc_profile,
         resolution=resolution or metadata.aspect,
         resolutionunit="inch" if resolution else "none" if metadata.aspect else None,
-        description=metadata_.tiff_tags(metadata).get(metadata_.TIFF_DESCRIPTION),
+        description=description,
+        software=software,
         metadata=None,
         extratags=tags,
     )

@@ -25,7 +25,7 @@ _XMP_SIGNATURE, _EXTENSION_SIGNATURE = b"http://ns.adobe.com/xap/1.0/\0", b"http
 _MAX_PAYLOAD = 65_533
 # IPTC data among Photoshop's image resources.
 _IPTC_RESOURCE = 0x0404
-TIFF_DESCRIPTION, TIFF_XMP, TIFF_IPTC, TIFF_PHOTOSHOP = 270, 700, 33723, 34377
+TIFF_DESCRIPTION, TIFF_SOFTWARE, TIFF_XMP, TIFF_IPTC, TIFF_PHOTOSHOP = 270, 305, 700, 33723, 34377
 _TIFF_UNIT, _TIFF_X, _TIFF_Y = 296, 282, 283
 # What of an EXIF block's main folder speaks of the picture (EXIF 2.32, table 4), and the folders below it. The other tags, such as
 # width and compression, speak of how some file stores its pixels; in a TIFF they would take the place of the right ones.

@@ -39,8 +39,6 @@ FORMATS = ("PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 
 # Where Pillow itself refuses a picture, whatever limit is asked for here.
 _PILLOW_MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-# Rows that are converted at a time.
-_STRIP = 256
 # Without a handler, Python would print to stderr what Pillow logs about broken files.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
