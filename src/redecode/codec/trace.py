@@ -465,11 +465,13 @@ def _low_coefficients(patches: Float32) -> list[Float32]:
 _MEAN_OFF, _MAX_OFF = 1.6, 20.0
 # The same on average where colours were clipped, as variances of coefficients that are evenly spread.
 _CLIPPED_OFF = 0.2
+# Blocks of three by three that may be off without meaning anything.
+_STRAY = 2
 # How far what does not fit at all reaches into what fits loosely, in blocks.
 _MARGIN = 2
-# Variance of the coefficients by rounding to 8 bits between the compressions. In smooth blocks, errors of the samples are all alike: the
-# worst coefficient is then off by up to half a level in all of them, which makes 4.
-_ROUNDING, _SMOOTH_ROUNDING = 0.3, 1.0
+# Variance of the coefficients by rounding to 8 bits between the compressions. In smooth blocks the errors of all samples are alike: rounded
+# as luma and as RGB, DC is then off by up to 8, and others by a part of it.
+_ROUNDING, _SMOOTH_ROUNDING, _SMOOTH_ROUNDING_DC = 0.3, 1.0, 3.0
 
 
 def fits(planes: Float32, trace: Trace, later: Sequence[tuple[NDArray[np.uint16], tuple[int, int]]]) -> NDArray[np.bool_]:
@@ -499,22 +501,26 @@ def fits(planes: Float32, trace: Trace, later: Sequence[tuple[NDArray[np.uint16]
     variance = np.full(step.shape, _ROUNDING, np.float32)
     for table, offset in later:
         variance += rounding_variance(table, (trace.offset[0] - offset[0], trace.offset[1] - offset[1]))
-    worst = (off / np.maximum(variance, _SMOOTH_ROUNDING)).max((2, 3))
-    strict = (worst <= _MAX_OFF) & ((off / variance).mean((2, 3)) <= _MEAN_OFF)
+    smooth = np.full(step.shape, _SMOOTH_ROUNDING, np.float32)
+    smooth[0, 0] = _SMOOTH_ROUNDING_DC
+    worst = (off / np.maximum(variance, smooth)).max((2, 3))
+    strict = (worst <= _MAX_OFF) & ((off / np.maximum(variance, smooth / _MAX_OFF)).mean((2, 3)) <= _MEAN_OFF)
     # What has nothing to do with the steps is as far off as evenly spread: step²/12.
     loose = (off / (np.square(step) / 12)).mean((2, 3)) <= _CLIPPED_OFF
     result: NDArray[np.bool_] = strict | (clipped & loose)
+    for fitting in (strict, result):
+        # Of blocks that reach over the borders too little is there to tell: they go with their neighbours.
+        for axis, (first, side) in enumerate(zip(trace.offset, planes.shape[1:], strict=True)):
+            along = np.moveaxis(fitting, axis, 0)
+            if first and len(along) > 1:
+                along[0] = along[1]
+            if (side - first) % dct.BLOCK and len(along) > 1:
+                along[-1] = along[-2]
     # Beside what does not fit at all, a block that fits loosely belongs to it, such as the margin of black words on white.
     for _ in range(_MARGIN):
         result = strict | (result & (_around(result) == 9))
-    # Of blocks that reach over the borders too little is there to tell: they go with their neighbours.
-    for axis, (first, side) in enumerate(zip(trace.offset, planes.shape[1:], strict=True)):
-        along = np.moveaxis(result, axis, 0)
-        if first and len(along) > 1:
-            along[0] = along[1]
-        if (side - first) % dct.BLOCK and len(along) > 1:
-            along[-1] = along[-2]
-    return result
+    # A few blocks by themselves are rather clipped than new.
+    return result | (_around(~result) <= _STRAY)
 
 
 def settled(holds: NDArray[np.bool_]) -> NDArray[np.bool_]:
