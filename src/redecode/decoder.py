@@ -133,8 +133,7 @@ class Decoder:
             if progress is not None:
                 progress(done, len(plan))
         image, mask, base, layer = canvas.arrays
-        consistency, correction = canvas.figures
-        return Decoded(image, mask, picture, base, layer, texture, project, consistency, correction)
+        return Decoded(image, mask, picture, base, layer, texture, project, *canvas.figures)
 
     def decode_many(self, sources: Iterable[Source], **choices: Any) -> Iterator[Decoded]:
         """Restore several pictures, in their order; while one is computed, the next is read.

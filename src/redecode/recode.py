@@ -41,7 +41,7 @@ class Restored:
     def report(self) -> dict[str, Any]:
         """What scripts want to know, ready for JSON.
 
-        `quality` is the nearest libjpeg quality factor, `consistency` and `projection_psnr` are those of
+        `quality` is the nearest libjpeg quality factor, `consistency`, `raw_consistency` and `projection_psnr` are those of
         :class:`redecode.decoder.Decoded`.
         """
         picture = self.decoded.picture
@@ -51,6 +51,7 @@ class Restored:
             "height": picture.height,
             "quality": picture.quality,
             "consistency": self.decoded.consistency,
+            "raw_consistency": self.decoded.raw_consistency,
             "projection_psnr": self.decoded.projection_psnr,
             "seconds": round(self.seconds, 3),
             "bytes_before": self.source_size,
@@ -78,7 +79,7 @@ def restore(decoder: Decoder, data: bytes, options: Options, progress: Progress 
     first = _decode(decoder, data, options, progress, 0)
     name = options.written_format(first.picture.source_format)
     if pages == 1:
-        return Restored(first.encode(options), first, time.monotonic() - began, len(data), name, first.notes(options))
+        return Restored(first.encode(options), first.measured(options), time.monotonic() - began, len(data), name, first.notes(options))
     files, notes = [first.encode(options)], _page_notes(first, options, 1)
     for page in range(1, pages):
         decoded = _decode(decoder, data, options, progress, page)

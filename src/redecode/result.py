@@ -23,6 +23,7 @@ from .errors import UnsupportedError, UsageError
 from .options import Options
 from .restoration.fusion import fuse
 from .restoration.render import figures, render_by_strips, to_deep_pixels, to_pixels
+from .restoration.repair import tally
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -43,10 +44,12 @@ class Decoded:
         texture_planes: the texture layer L_T, likewise; None also where the texture amount is 0 and it was not computed.
         amount: of texture, 0 … 1.
         projected: whether image and layers are projected onto the file's quantization cells.
-        consistency: share of the luma blocks of `image` that encode to the very coefficients of the file, 0 … 1; where the file is coded
-            as RGB or CMYK, of the blocks of all its components. None for a picture that is no JPEG.
+        consistency: share of the 8×8 blocks of `image`, of all components, in which it has the coefficients of the file that was given but
+            for what rounding to 8 bits explains, 0 … 1 (docs/consistency.md). None for a picture that is no JPEG.
         projection_psnr: PSNR of the result before the projection against the one after it, dB: how far the file corrected the networks.
             None where there was no projection, or where it changed nothing.
+        raw_consistency: share of the luma blocks of `image` that encode to the very coefficients of the file, 0 … 1; where the file is
+            coded as RGB or CMYK, of the blocks of all its components. None for a picture that is no JPEG.
         changed: False where nothing was to be done, because the picture shows no trace of JPEG compression.
     """
 
@@ -59,6 +62,7 @@ class Decoded:
     projected: bool
     consistency: float | None = None
     projection_psnr: float | None = None
+    raw_consistency: float | None = None
     changed: bool = True
 
     @cached_property
@@ -88,7 +92,7 @@ class Decoded:
             return fuse(base[:, rows], texture[:, rows], self.mask[rows], amount)
 
         rendered = render_by_strips(fused, self.picture, project)
-        told = figures(rendered.blocks, rendered.broken, rendered.correction, rendered.pixels.size)
+        told = figures(rendered.tally, rendered.correction, rendered.pixels.size)
         return Decoded(rendered.pixels, self.mask, self.picture, base, self.texture_planes, amount, project, *told)
 
     def encode(self, options: Options) -> bytes:
@@ -114,6 +118,13 @@ class Decoded:
                 raise UnsupportedError("the file's own tables fit neither a mask, nor 16 bits, nor a turned picture")
             return encode_like(pixels, picture.cells, metadata)
         return encode(pixels, metadata, Encoding(name, options.quality), alpha)
+
+    def measured(self, options: Options) -> Decoded:
+        """With the consistency that the file of :meth:`encode` has at its own depth: at 16 bits there is less rounding to explain."""
+        if options.depth == 8 or options.layer == "mask" or not self.changed or self.picture.cells is None:
+            return self
+        told = figures(tally(self._pixels(options), self.picture.cells), 0, 0)
+        return replace(self, consistency=told.consistency, raw_consistency=told.raw_consistency)
 
     def notes(self, options: Options) -> tuple[str, ...]:
         """What a user should know about the picture and about the file that :meth:`encode` makes of it, one sentence each."""

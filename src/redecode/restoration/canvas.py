@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..codec.picture import Picture
-from .render import Rendered, figures
+from .render import Figures, Rendered, figures
+from .repair import Tally
 from .tiling import Tile
 
 Float32 = NDArray[np.float32]
@@ -45,7 +46,7 @@ class Canvas:
         self._picture = picture
         self._folder = folder
         self._arrays: list[NDArray[Any] | None] = [None] * 4
-        self._blocks = self._broken = self._correction = 0
+        self._tally, self._correction = Tally(), 0
 
     def paste(self, tile: Tile, restored: Restored) -> None:
         """Add a tile."""
@@ -68,8 +69,7 @@ class Canvas:
             whole = self._arrays[index]
             assert whole is not None
             whole[(slice(None), rows, columns) if planar else (rows, columns)] = part
-        self._blocks += restored.rendered.blocks
-        self._broken += restored.rendered.broken
+        self._tally += restored.rendered.tally
         self._correction += restored.rendered.correction
 
     def _layer(self, name: str, shape: tuple[int, ...]) -> Float32:
@@ -85,8 +85,8 @@ class Canvas:
         return image, mask, base, texture
 
     @property
-    def figures(self) -> tuple[float | None, float | None]:
-        """Consistency and projection PSNR, as :class:`redecode.Decoded` has them."""
+    def figures(self) -> Figures:
+        """How the picture relates to its file."""
         image = self._arrays[0]
         assert image is not None
-        return figures(self._blocks, self._broken, self._correction, image.size)
+        return figures(self._tally, self._correction, image.size)

@@ -16,6 +16,7 @@ from ..codec import colour, dct
 from ..codec.jpeg import Component, JpegImage, coefficients_of, pixels_per_sample
 
 Float32 = NDArray[np.float32]
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
 # Coefficients [rows, columns, 8, 8] of a component to new ones.
 Move = Callable[[Float32, Component], Float32]
 
@@ -25,6 +26,8 @@ Move = Callable[[Float32, Component], Float32]
 MARGIN = 1.5
 # The margin never takes more than this share of a cell's half-width: small steps keep room around the middle.
 MAX_MARGIN_SHARE = 0.5
+# What samples are off by after a DCT and its inverse in float32, at most, in levels.
+_FLOAT_ERROR = 1e-3
 
 
 def project(planes: Float32, image: JpegImage, margin: float = MARGIN, share: float = MAX_MARGIN_SHARE) -> Float32:
@@ -100,16 +103,59 @@ def consistent_blocks(pixels: NDArray[np.uint8], image: JpegImage) -> NDArray[np
     return _same(colour.to_luma(pixels).astype(np.float32), luma, image)
 
 
-def agreeing_blocks(pixels: NDArray[np.uint8], image: JpegImage) -> list[NDArray[np.bool_]]:
+def agreeing_blocks(pixels: Samples, image: JpegImage) -> list[NDArray[np.bool_]]:
     """Like :func:`consistent_blocks`, for every component; the blocks of one on no common grid all count as agreeing.
 
-    The chroma of the pixels is averaged over each sample, and not rounded.
+    Args:
+        pixels: uint8, or uint16 with 65535 for white: [H, W, 3] RGB or [H, W], of the file's size.
+        image: the file.
+
+    Returns:
+        For each component bool [rows, columns]. Of 8-bit pixels the luma is rounded to 8 bits, chroma is averaged over each sample and not
+        rounded; of 16-bit pixels nothing is rounded.
     """
-    planes = [colour.to_luma(pixels).astype(np.float32), *(colour.to_chroma(pixels) if len(image.components) > 1 else ())]
+    if pixels.dtype == np.uint8:
+        eight = np.asarray(pixels, np.uint8)
+        planes = [colour.to_luma(eight).astype(np.float32), *(colour.to_chroma(eight) if len(image.components) > 1 else ())]
+    else:
+        planes = [*_planes(pixels)]
     return [
         _same(plane, component, image) if _on_a_common_grid(component, image) else np.ones(component.coefficients.shape[:2], bool)
         for plane, component in zip(planes, image.components, strict=True)
     ]
+
+
+def explained_blocks(pixels: Samples, image: JpegImage) -> list[NDArray[np.bool_]]:
+    """In which blocks rounding alone explains that the pixels do not have the file's coefficients.
+
+    That is where the nearest samples that lie in all quantization cells are no farther from the pixels' own than half a step of their
+    depth: what rounding of R, G and B can move each of Y, Cb and Cr by, at most. What was clipped to RGB is not explained.
+
+    Args:
+        pixels: as :func:`agreeing_blocks`.
+        image: the file.
+
+    Returns:
+        For each component bool [rows, columns], True also where nothing is to be explained.
+    """
+    farthest = 0.5 * 255 / np.iinfo(pixels.dtype).max + _FLOAT_ERROR
+    found = []
+    for plane, component in zip(_planes(pixels), image.components, strict=True):
+        explained = np.ones(component.coefficients.shape[:2], bool)
+        if _on_a_common_grid(component, image):
+            coefficients = coefficients_of(plane, component, image)
+            outside = _clamp(coefficients, component.coefficients, component.table, 0, 0) - coefficients
+            moved = outside.any((2, 3))
+            explained[moved] = np.abs(dct.inverse(outside[moved])).max((1, 2)) <= farthest
+        found.append(explained)
+    return found
+
+
+def _planes(pixels: Samples) -> Float32:
+    values = pixels.astype(np.float32)
+    if pixels.dtype == np.uint16:
+        values /= np.float32(257)
+    return colour.to_planes(values)
 
 
 def _same(plane: Float32, component: Component, image: JpegImage) -> NDArray[np.bool_]:

@@ -6,14 +6,16 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codec import colour, dct
+from ..codec import colour
 from ..codec.picture import Picture, by_past
 from ..errors import UnsupportedError
 from . import projection, repair
+from .repair import Tally
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -28,14 +30,12 @@ class Rendered:
 
     Attributes:
         pixels: uint8, as :attr:`redecode.Decoded.image`.
-        blocks: luma blocks, of all components for RGB and CMYK; 0 without a file.
-        broken: those that do not encode to the file's coefficients.
+        tally: of their blocks, compared with the file as it was given; of none without a file.
         correction: what the projection changed, sum of squares over all samples.
     """
 
     pixels: Pixels
-    blocks: int = 0
-    broken: int = 0
+    tally: Tally
     correction: int = 0
 
 
@@ -50,7 +50,7 @@ def render(planes: Float32, picture: Picture, project: bool) -> Rendered:
     if (times := by_past(picture)) is not None:
         return _joined(planes, times, project)
     pixels = []
-    blocks = broken = correction = 0
+    told, correction = Tally(), 0
     for part, layer in split(planes, picture):
         cells = part.cells
         free = colour.to_uint8(colour.to_rgb(layer))
@@ -64,11 +64,9 @@ def render(planes: Float32, picture: Picture, project: bool) -> Rendered:
         else:
             rendered = free
         pixels.append(rendered)
-        count = int(np.count_nonzero(~projection.consistent_blocks(rendered, cells)))
-        blocks += cells.components[0].coefficients[..., 0, 0].size
-        broken += count
+        told += repair.tally(rendered, cells)
     whole = pixels[0] if len(pixels) == 1 else _inks(np.concatenate([p.reshape(*p.shape[:2], -1) for p in pixels], axis=2), picture)
-    return Rendered(whole, blocks, broken, correction)
+    return Rendered(whole, told, correction)
 
 
 def _joined(planes: Float32, times: tuple[Picture, Picture, NDArray[np.bool_]], project: bool) -> Rendered:
@@ -81,13 +79,8 @@ def _joined(planes: Float32, times: tuple[Picture, Picture, NDArray[np.bool_]], 
         for cells, inside in regions:
             pixels[inside] = repair.to_pixels(planes, cells)[inside]
     moved = np.subtract(pixels, free, dtype=np.int16).ravel()
-    blocks = broken = 0
-    for cells, inside in regions:
-        counted = inside[:: dct.BLOCK, :: dct.BLOCK]
-        consistent = projection.consistent_blocks(pixels, cells)[: counted.shape[0], : counted.shape[1]]
-        blocks += int(np.count_nonzero(counted))
-        broken += int(np.count_nonzero(counted & ~consistent))
-    return Rendered(pixels, blocks, broken, int(np.einsum("i,i", moved, moved, dtype=np.int64)))
+    told = Tally() if as_is.cells is None else repair.tally(pixels, as_is.cells)
+    return Rendered(pixels, told, int(np.einsum("i,i", moved, moved, dtype=np.int64)))
 
 
 def to_pixels(planes: Float32, picture: Picture, project: bool) -> Pixels:
@@ -112,7 +105,7 @@ def render_by_strips(planes: Callable[[slice], Float32], picture: Picture, proje
     bottom, right = top + picture.height, left + picture.width
     step = -(-_STRIP // picture.unit[0]) * picture.unit[0]
     whole: Pixels | None = None
-    blocks = broken = correction = 0
+    told, correction = Tally(), 0
     for first in range(0, bottom, step):
         last = min(first + step, bottom)
         rows = slice(max(0, first - top), last - top)
@@ -120,9 +113,9 @@ def render_by_strips(planes: Callable[[slice], Float32], picture: Picture, proje
         if whole is None:
             whole = np.empty((picture.height, *strip.pixels.shape[1:]), np.uint8)
         whole[rows] = strip.pixels
-        blocks, broken, correction = blocks + strip.blocks, broken + strip.broken, correction + strip.correction
+        told, correction = told + strip.tally, correction + strip.correction
     assert whole is not None
-    return Rendered(whole, blocks, broken, correction)
+    return Rendered(whole, told, correction)
 
 
 def to_deep_pixels(planes: Float32, picture: Picture, project: bool) -> NDArray[np.uint16]:
@@ -164,9 +157,21 @@ def luma(planes: Float32, picture: Picture) -> Float32:
     return first
 
 
-def figures(blocks: int, broken: int, correction: int, samples: int) -> tuple[float | None, float | None]:
-    """Consistency and projection PSNR, as :class:`redecode.Decoded` has them, of the sums over a picture's :class:`Rendered` parts."""
-    return (blocks - broken) / blocks if blocks else None, 10 * math.log10(255**2 * samples / correction) if correction else None
+class Figures(NamedTuple):
+    """How a result relates to its file, see :class:`redecode.Decoded`."""
+
+    consistency: float | None
+    projection_psnr: float | None
+    raw_consistency: float | None
+
+
+def figures(tally: Tally, correction: int, samples: int) -> Figures:
+    """The figures of a picture, of the sums over its :class:`Rendered` parts."""
+    return Figures(
+        consistency=tally.consistent / tally.blocks if tally.blocks else None,
+        projection_psnr=10 * math.log10(255**2 * samples / correction) if correction else None,
+        raw_consistency=tally.encoded / tally.luma if tally.luma else None,
+    )
 
 
 def _inks(pixels: Pixels, picture: Picture) -> Pixels:

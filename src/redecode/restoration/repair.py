@@ -7,7 +7,7 @@ agree with the file as well, it keeps the colours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..codec import colour, dct
 from ..codec.jpeg import JpegImage
-from .projection import MARGIN, agreeing_blocks, project
+from .projection import MARGIN, Samples, agreeing_blocks, explained_blocks, project
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -46,10 +46,47 @@ def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN) -> Pixe
     """
     projected = project(planes, image, margin)
     pixels = colour.to_uint8(colour.to_rgb(projected))
-    mcus = _disagreeing(pixels, image)
+    mcus = _mcus_with(agreeing_blocks(pixels, image), image)
     if len(mcus.rows):
         mcus.paste(_repaired(mcus, projected, pixels, margin), pixels)
     return pixels
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many blocks of some pixels are consistent with the file.
+
+    Attributes:
+        blocks: of all components.
+        consistent: those in which the pixels have the file's coefficients but for what rounding them explains.
+        luma: luma blocks.
+        encoded: those that encode to the very coefficients of the file.
+    """
+
+    blocks: int = 0
+    consistent: int = 0
+    luma: int = 0
+    encoded: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+def tally(pixels: Samples, image: JpegImage) -> Tally:
+    """Compare pixels with the file.
+
+    Args:
+        pixels: uint8, or uint16 with 65535 for white: [H, W, 3] RGB or [H, W], of the file's size.
+        image: the file.
+    """
+    agreeing = agreeing_blocks(pixels, image)
+    mcus = _mcus_with(agreeing, image)
+    unexplained = 0
+    if len(mcus.rows):
+        own = mcus.cut(pixels)
+        unexplained = int(np.count_nonzero(~(mcus.explained(own) | mcus.agreeing(own))))
+    blocks = sum(same.size for same in agreeing)
+    return Tally(blocks, blocks - unexplained, agreeing[0].size, int(np.count_nonzero(agreeing[0])))
 
 
 def _repaired(mcus: _Mcus, projected: Float32, pixels: Pixels, margin: float) -> NDArray[Any]:
@@ -163,12 +200,12 @@ def _apart(strip: NDArray[Any], count: int) -> NDArray[Any]:
     return strip.reshape(len(strip), count, -1, *strip.shape[2:]).swapaxes(0, 1)
 
 
-def _disagreeing(pixels: Pixels, image: JpegImage) -> _Mcus:
-    """The MCUs of a picture in which a block does not agree with the file."""
+def _mcus_with(agreeing: list[NDArray[np.bool_]], image: JpegImage) -> _Mcus:
+    """The MCUs of a picture with a block that does not agree with the file."""
     high, wide = image.unit
     shape = -(-image.height // high), -(-image.width // wide)
     found = np.zeros(shape, bool)
-    for component, same in zip(image.components, agreeing_blocks(pixels, image), strict=True):
+    for component, same in zip(image.components, agreeing, strict=True):
         h, v = component.sampling
         blocks = np.zeros((shape[0] * v, shape[1] * h), bool)
         inside = same[: len(blocks), : blocks.shape[1]]
@@ -224,10 +261,17 @@ class _Mcus:
 
     def agreeing(self, mcus: NDArray[Any]) -> NDArray[np.bool_]:
         """Which blocks of pixels agree with the file: bool [MCUs, blocks], component by component; blocks beyond the border do."""
+        return self._in_order(agreeing_blocks(_side_by_side(mcus), self.strip()))
+
+    def explained(self, mcus: NDArray[Any]) -> NDArray[np.bool_]:
+        """In which blocks of pixels rounding explains that they do not, likewise."""
+        return self._in_order(explained_blocks(_side_by_side(mcus), self.strip()))
+
+    def _in_order(self, blocks: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
         found = []
-        for component, same in zip(self.image.components, agreeing_blocks(_side_by_side(mcus), self.strip()), strict=True):
+        for component, own in zip(self.image.components, blocks, strict=True):
             _, _, beyond = self._blocks(component.sampling, component.coefficients.shape[:2])
-            found.append((_apart(same, len(mcus)) | beyond).reshape(len(mcus), -1))
+            found.append((_apart(own, len(self.rows)) | beyond).reshape(len(self.rows), -1))
         return np.concatenate(found, axis=1)
 
     def by_component(self, agreeing: NDArray[np.bool_]) -> NDArray[np.intp]:
