@@ -202,7 +202,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = 
                 elif getattr(image, "is_animated", False) and segments is None:
                     raise UnsupportedError("the file is an animation, which redecode does not restore; it was left as it is")
                 low = _low_bytes(data, image, page)
-                pixels, alpha = pixels_of(image)
+                pixels, alpha = (_high_bytes(image), None) if image.mode.startswith("I;16") else pixels_of(image)
                 metadata = metadata_.of_pillow(image) if segments is None else metadata_.of_segments(segments)
         except RedecodeError:
             raise
@@ -305,6 +305,10 @@ def _low_bytes(data: bytes, image: Image.Image, page: int) -> Pixels | None:
         return np.asarray(again)
 
 
+def _high_bytes(image: Image.Image) -> Pixels:
+    return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+
+
 def _raw_mode(tile: Any) -> str:
     mode = tile[3] if isinstance(tile[3], str) else next(iter(tile[3] or ("",)))
     return mode if isinstance(mode, str) else ""
@@ -317,15 +321,12 @@ def _with_raw_mode(tile: Any, mode: str) -> Any:
 def pixels_of(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     """Gray or RGB pixels of a Pillow image, and its transparency if it has any.
 
-    Of 16 bits per channel, these are the high ones.
-
     Raises:
-        UnsupportedError: more than 16 bits per channel, or another colour model.
+        UnsupportedError: more than 8 bits per channel, or another colour model.
     """
-    if image.mode.startswith("I;16"):
-        return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8), None
     if image.mode.startswith(("I", "F")):
-        raise UnsupportedError("pictures of 32 bits per channel are not supported; convert it to 8 bits first if it was a JPEG")
+        depth = 16 if image.mode.startswith("I;16") else 32
+        raise UnsupportedError(f"pictures of {depth} bits per channel are not supported here; convert it to 8 bits first if it was a JPEG")
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr"):
         raise UnsupportedError(f"{image.mode} pictures are read as JPEG files only; convert it to RGB first if it was a JPEG")
     gray = image.mode in ("1", "L", "LA")
