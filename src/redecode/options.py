@@ -47,7 +47,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Options:
-    """The choices for a picture; each field's help says what it does.
+    """The choices for a picture; each field's help tells what it does.
 
     Raises:
         UsageError: a value outside its range or its choices.
@@ -80,7 +80,7 @@ class Options:
     depth: Annotated[int, Choice("Bits per channel; 16 is for png and tiff.", among=(8, 16))] = 8
     same_size: Annotated[bool, Choice("Write a JPEG with the file's own tables, and so its coefficients.")] = False
     strip: Annotated[bool, Choice("Leave EXIF, XMP, comments and resolution out (the colour profile stays).")] = False
-    auto_orient: Annotated[bool, Choice("Turn the picture as its EXIF orientation says.")] = False
+    auto_orient: Annotated[bool, Choice("Turn the picture upright, by its EXIF orientation.")] = False
     force_quality: Annotated[
         int | None,
         Choice(

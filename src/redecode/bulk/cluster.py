@@ -49,7 +49,7 @@ def connect(address: str) -> None:
     """
     # Nothing is reported to Ray's makers; a cluster that is there already has its own settings.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # What Ray has to say is in its log files; what becomes of pictures is said here.
+    # Ray's messages go to its log files; what becomes of pictures is reported here.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
@@ -57,7 +57,7 @@ def connect(address: str) -> None:
             # Ray itself would wait for ages.
             socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
         ray.init(address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray has many ways to say so.
+    except Exception as error:  # Ray has many errors for this.
         raise ClusterError(f"no Ray cluster at {address!r}: {files.reason(error)}") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
@@ -100,7 +100,7 @@ def _stream(setup: Setup, entries: list[Task], workers: int | None, block: int) 
     pool = ActorPoolStrategy(min_size=1, initial_size=min(workers or cores(), number), max_size=workers)
     blocks = ray.data.from_items(items, override_num_blocks=number)
     with warnings.catch_warnings():
-        # From Ray 2.64 on, this has to be said in another way; pyproject.toml keeps to older ones.
+        # Deprecated from Ray 2.64 on; pyproject.toml keeps to older releases.
         warnings.simplefilter("ignore", DeprecationWarning)
         rows = blocks.map_batches(
             _Actor,

@@ -20,7 +20,7 @@ from .stores import Entry, Source
 
 _TAR = re.compile(r".*\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)", re.IGNORECASE | re.DOTALL)
 _MAGIC = re.compile(r"[*?\[]")
-# Of a list: so many entries are asked for at once, and by so many threads, as most of the time is spent waiting for answers.
+# Entries of a list that are looked up at once, and threads that do so: most of the time is spent waiting for answers.
 _CHUNK, _THREADS = 1000, 32
 
 

@@ -1,4 +1,4 @@
-"""One run at a time: a file in the output that says who is at work, and by its heartbeat, that they still are."""
+"""One run at a time: a file in the output that names the run at work, and shows by its heartbeat that it still is."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Holder:
         host: name of its machine or container.
         pid: number of its process there.
         beat: when it was last at work, in seconds since 1970, by its own clock.
-        started: tells its process from an earlier one of the same number; None where the system does not say.
+        started: tells its process from an earlier one of the same number; None where the system does not tell.
     """
 
     id: str

@@ -96,7 +96,7 @@ def left_out(channels: int, metadata: Metadata, name: str, deep: bool = False) -
 
 
 def upright(pixels: NDArray[Any], metadata: Metadata) -> tuple[NDArray[Any], Metadata]:
-    """Turn a picture as its EXIF orientation says, and set that to upright.
+    """Turn a picture by its EXIF orientation, and set that to upright.
 
     Args:
         pixels: [H, W] or [H, W, channels].

@@ -1,4 +1,4 @@
-"""Bytes ↔ :class:`JpegImage`: everything that a JPEG file says about its picture.
+"""Bytes ↔ :class:`JpegImage`: everything that a JPEG file holds about its picture.
 
 The header is read by a small strict marker walk (`markers`) that decides what is supported; only then does libjpeg see the
 file, stripped of the segments that it does not need for the coefficients.
@@ -329,7 +329,7 @@ def _interpolate(plane: Float32, axis: int, factor: Fraction, length: int) -> Fl
     # As rows, with the edges repeated as far as any pixel looks.
     rows = np.pad(np.moveaxis(plane, axis, 0), [(1, samples + 1), (0, 0)], mode="edge")
     result = np.empty((length, plane.shape[1]) if axis == 0 else (plane.shape[0], length), np.float32)
-    # So many pixels on, the same weights fall on rows so many samples on.
+    # The weights repeat every `covers` pixels, `samples` rows further on.
     for first in range(covers):
         pixels = np.moveaxis(result, axis, 0)[first::covers]
         position = Fraction(2 * first + 1, 2) / factor + Fraction(1, 2)

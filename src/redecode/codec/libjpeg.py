@@ -36,7 +36,7 @@ _DECLARATIONS = {
 }
 # What jpeg_CreateDecompress() compares: the version of the interface, and the size of its struct on 64-bit systems.
 _VERSION, _STRUCT_SIZE = 70, 640
-# Warnings that are worth a look: a file with this many is damaged whatever they say.
+# Warnings that are worth a look: a file with this many is damaged, whatever they are about.
 _MAX_WARNINGS = 100
 # Bytes that may be left over behind the last block of a scan without being a sign that blocks went missing before.
 _MAX_LEFT_OVER = 4

@@ -33,7 +33,7 @@ _TIFF_TEXTS = (270, 271, 272, 305, 306, 315, 33432)
 _TIFF_FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 # Tags whose loss is none: they speak of the storage, or are written anew.
 _STORAGE = {*range(254, 270), *range(273, 305), *range(317, 350), *range(512, 533), 274, 34665, 34853, 700, 33723, 34377, 34675, 40965}
-# What a JPEG can say; anything beyond is a mistake, and more than a PNG can say is possible in EXIF.
+# The most that a JPEG can hold. More is a mistake; EXIF can hold more than a PNG can.
 _MAX_DPI = 65535
 # Resolutions that programs write where they know of none.
 _NO_RESOLUTION = ((72, 72), (96, 96))
@@ -167,7 +167,7 @@ def _join_icc(chunks: list[bytes]) -> bytes | None:
 
 
 def _aspect(density: tuple[int, int, int] | None) -> tuple[int, int] | None:
-    """What a JFIF header (unit, horizontal, vertical) without a unit says of the shape of pixels."""
+    """The aspect ratio of pixels in a JFIF header (unit, horizontal, vertical) without a unit."""
     if density is None or density[0] != 0 or density[1] == density[2] or 0 in density[1:]:
         return None
     return density[1], density[2]
@@ -355,7 +355,7 @@ def _lost_in_tiff(metadata: Metadata, deep: bool) -> Iterator[str]:
 
 
 def _fits(profile: bytes, channels: int) -> bool:
-    """Whether a colour profile is for pixels of so many channels, by the colour space in its header (ICC.1, 7.2.6)."""
+    """Whether a colour profile is for pixels of this number of channels, by the colour space in its header (ICC.1, 7.2.6)."""
     return {b"GRAY": 1, b"RGB ": 3, b"CMYK": 4}.get(profile[16:20], channels) == channels
 
 
@@ -490,7 +490,7 @@ def _exif(metadata: Metadata) -> Image.Exif:
 
 
 def resolution(metadata: Metadata) -> tuple[float, float] | None:
-    """Dots per inch, as far as a file can say them; None where the pixels' aspect ratio takes their place."""
+    """Dots per inch, as far as a file can hold them; None where the pixels' aspect ratio takes their place."""
     return metadata.dpi if metadata.dpi and not metadata.aspect and max(metadata.dpi) <= _MAX_DPI else None
 
 
@@ -510,7 +510,7 @@ def orientation(metadata: Metadata) -> int:
 
 
 def upright(metadata: Metadata) -> Metadata:
-    """The metadata of a picture that was turned as its EXIF orientation says; without any, they stay as they are."""
+    """The metadata of a picture that was turned by its EXIF orientation; without one, they stay as they are."""
     if exif_.orientation(metadata.exif) is None:
         return metadata
     assert metadata.exif is not None  # It has an orientation.
