@@ -40,7 +40,7 @@ def log_mse(restored: Tensor, original: Tensor, floor: float) -> Tensor:
 
     Plain L_MSE is ruled by rough pictures at low qualities; the logarithm weighs relative gains alike, so that smooth
     pictures and high qualities count. It levels off at the floor: a smooth crop is a part of a picture that is rougher elsewhere,
-    and with its tiny errors it would have the steepest gradients of all (docs/experiments.md).
+    and with its tiny errors it would have the steepest gradients of all (docs/lab-notes/edge-cnn.md).
 
     Args:
         restored, original: [B, C, H, W].

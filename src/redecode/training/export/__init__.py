@@ -32,7 +32,7 @@ from .quantize import bare, halved, quantized
 from .shrinkage_table import shrinkage_table
 
 # Who chooses this preset has the time for exact skips and an exact output: a fifth more for 0.01 dB at QF 10 and 0.05 at fine qualities
-# (docs/experiments.md).
+# (docs/lab-notes/int8.md).
 EXACT = "best-"
 # Photographs to measure shrinkage on.
 SHRINKAGE_CROPS = 800

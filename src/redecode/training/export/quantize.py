@@ -23,7 +23,7 @@ from ..data import Sample
 
 # Initializers with this number of values or more are stored in 16 bits.
 _WORTH_HALVING = 256
-# Activations beyond this percentile are clipped: ranges that hold every outlier cost all the others too much (docs/experiments.md).
+# Activations beyond this percentile are clipped: ranges that hold every outlier cost all the others too much (docs/lab-notes/int8.md).
 PERCENTILE = 99.999
 
 
