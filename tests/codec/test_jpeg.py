@@ -495,6 +495,16 @@ def test_restart_markers_without_an_interval_are_stepped_over(data: bytes) -> No
         assert_whole(data[:at] + b"\xff\xd3" + data[at:], data)
 
 
+def test_restarts_without_their_interval_are_as_in_viewers() -> None:
+    """Without its DRI segment a file shows nothing after the first restart; to run on would be worse."""
+    data = encode(picture(), restart_marker_rows=1)
+    at = segment(data, DRI)
+    bare = data[:at] + data[at + 6 :]
+    image = jpeg.read(bare)
+    assert image.damaged
+    assert (distance(bare) <= INTERPOLATED).all()
+
+
 def test_a_restart_marker_out_of_turn_is_stepped_over() -> None:
     data = encode(picture(), restart_marker_rows=1)
     third = data.index(b"\xff\xd2")

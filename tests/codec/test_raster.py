@@ -256,7 +256,18 @@ def test_sixteen_bits_with_transparency(example: bytes) -> None:
         np.testing.assert_array_equal(np.dstack([image.pixels, image.alpha]), pixels)
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (64, 64, 3), (64, 64, 4)])
+@pytest.mark.parametrize("moved", [0, 55])
+def test_sixteen_bits_of_gray_with_transparency(example: bytes, moved: int) -> None:
+    gray = np.asarray(decoded(example).convert("L").crop((0, 0, 128, 96)))
+    pixels = np.dstack([gray, np.broadcast_to(np.arange(128, dtype=np.uint8), gray.shape)])
+    shown = np.dstack([gray] * 3 + [pixels[..., 1]])
+    image = raster.read(deep(np.minimum(pixels.astype(np.uint16) * 257, 65535 - moved) + np.uint16(moved), "png"))
+    assert image.alpha is not None
+    np.testing.assert_array_equal(np.dstack([image.pixels, image.alpha]), shown)
+    assert bool(image.notes) == bool(moved)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 64, 2), (64, 64, 3), (64, 64, 4)])
 def test_sixteen_bits_without_a_trace_are_refused(shape: tuple[int, ...]) -> None:
     data = deep(np.random.default_rng(0).integers(0, 65536, shape, np.uint16), "png")
     with pytest.raises(UnsupportedError, match="16 bits"):

@@ -380,6 +380,10 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
     frame = segments.frame
     _refuse_bombs(segments, max_pixels)
     coefficients, warnings = libjpeg.read_coefficients(segments.stripped, frame.blocks, segments.padding)
+    if warnings and segments.restarts_dropped:
+        # They were in their place after all.
+        segments = markers.walk(data, keep_restarts=True)
+        coefficients, warnings = libjpeg.read_coefficients(segments.stripped, frame.blocks, segments.padding)
     h_max, v_max = _max_factors(frame.sampling)
     components = []
     for values, table, (h, v) in zip(coefficients, segments.tables, frame.sampling, strict=True):
@@ -429,7 +433,7 @@ def _refuse_bombs(segments: markers.Segments, max_pixels: int) -> None:
     if segments.visits > MAX_VISITS:
         raise LimitError("the file has far more scans than any encoder writes for so large a picture")
     if frame.arithmetic and segments.visits > max(_FREE_VISITS, segments.coded * 8 / _LEAST_BITS_PER_VISIT):
-        raise LimitError("the file has far too little data for so many scans of so large a picture")
+        raise LimitError("the file has far too little data for its number of scans and its size")
     blocks = sum(rows * columns for rows, columns in frame.blocks)
     if not frame.arithmetic and pixels > _SIZE_WORTH_DATA and segments.coded * 8 < blocks * _LEAST_DATA:
         raise UnreadableError(

@@ -100,6 +100,7 @@ class Segments:
         stripped: the file with nothing but what libjpeg needs.
         visits: how many blocks its scans visit in all.
         coded: bytes of entropy-coded data.
+        restarts_dropped: whether restart markers are left out of `stripped`, as they seem to be out of place.
         padding: the largest number of zero bytes at the end of a scan, which may be data or padding.
         application: marker and payload of each application segment and comment, in the file's order.
         jfif: whether one of them is a JFIF header.
@@ -114,14 +115,19 @@ class Segments:
     visits: int
     coded: int
     padding: int
+    restarts_dropped: bool
     application: tuple[tuple[int, bytes], ...]
     jfif: bool
     adobe_transform: int | None
     trailing: int
 
 
-def walk(data: bytes) -> Segments:
+def walk(data: bytes, keep_restarts: bool = False) -> Segments:
     """Walk a whole file.
+
+    Args:
+        data: the file.
+        keep_restarts: leave restart markers in scans, also where they are out of place.
 
     Raises:
         UnreadableError: empty, no JPEG, or damaged before its picture data begins.
@@ -133,7 +139,7 @@ def walk(data: bytes) -> Segments:
         raise UnreadableError("the file is empty")
     if data[:3] != b"\xff\xd8\xff":
         raise UnreadableError("this is not a JPEG file")
-    state = _State()
+    state = _State(keep_restarts=keep_restarts)
     position, ended = 2, False
     while not ended:
         try:
@@ -195,6 +201,8 @@ class _State:
     coded: int = 0
     padding: int = 0
     corrupt: bool = False
+    keep_restarts: bool = False
+    restarts_dropped: bool = False
     restart_interval: int = 0
     # The bits that each coefficient of a component still lacks; None where no scan has brought it yet.
     missing_bits: dict[int, list[int | None]] = field(default_factory=dict)
@@ -236,7 +244,11 @@ class _State:
         if end == position and self.scans == 1:
             raise UnreadableError("the file ends before its picture data begins")
         coded, repaired = _RESERVED.subn(b"\xff\x00", data[position:end])
-        coded = _restarts_in_order(_LAST_RESTART.sub(b"", coded), self.restart_interval)
+        coded = _LAST_RESTART.sub(b"", coded)
+        if not self.keep_restarts:
+            length = len(coded)
+            coded = _restarts_in_order(coded, self.restart_interval)
+            self.restarts_dropped |= len(coded) < length
         self.padding = max(self.padding, len(coded) - len(coded.rstrip(b"\0")))
         self.kept.append(coded)
         self.coded += len(coded)
@@ -254,6 +266,7 @@ class _State:
             visits=self.visits,
             coded=self.coded,
             padding=self.padding,
+            restarts_dropped=self.restarts_dropped,
             application=tuple(self.application),
             jfif=self.jfif,
             adobe_transform=self.adobe_transform,

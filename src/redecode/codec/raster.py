@@ -301,6 +301,10 @@ def _low_bytes(data: bytes, image: Image.Image, page: int) -> Pixels | None:
     with Image.open(io.BytesIO(data), formats=FORMATS) as again:
         if page:
             again.seek(page)
+        if raw == "LA;16B":
+            # Gray with transparency, which Pillow knows in this order alone, as RGBA: all bytes are read, as four channels.
+            again.tile = [_with_raw_mode(tile, "RGBA") for tile in again.tile]
+            return np.asarray(again)[..., (1, 1, 1, 3)]
         again.tile = [_with_raw_mode(tile, raw[:-4] + _OTHER_ORDER[raw[-4:]]) for tile in again.tile]
         return np.asarray(again)
 

@@ -68,7 +68,7 @@ def _link(whole: bytearray, base: int) -> int:
 
 
 def _move(page: bytearray, folder: int, base: int) -> None:
-    """Count all places in a folder from a new beginning, so many bytes before."""
+    """Shift all places in a folder by a number of bytes."""
     (count,) = struct.unpack_from("<H", page, folder)
     for at in range(folder + 2, folder + 2 + 12 * count, 12):
         tag, kind, length = struct.unpack_from("<HHI", page, at)
