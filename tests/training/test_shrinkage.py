@@ -22,7 +22,7 @@ def distances(planes: np.ndarray, image: jpeg.JpegImage) -> list[np.ndarray]:
 
 @pytest.mark.slow
 def test_every_coefficient_moves_to_its_mean(photograph: np.ndarray) -> None:
-    """A batch of all kinds of files gives what each component's own grid says, and leaves the plain decode alone."""
+    """A batch of all kinds of files gives what each component's own grid demands, and leaves the plain decode alone."""
     crop = np.ascontiguousarray(photograph[:96, :96])
     originals = [colour.studio_luma(crop), crop, crop, crop]
     sampling = ["4:4:4", *KINDS[1:]]

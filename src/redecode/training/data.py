@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,6 +187,13 @@ def cut(image: NDArray[np.uint8], patch: int, drawn: Draw) -> tuple[NDArray[np.u
     return crop, drawn.quality, kind
 
 
+def _with_shrunk(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A photograph, and its copy at 0.7 of the size."""
+    image = load(path)
+    size = (max(1, image.shape[1] * 7 // 10), max(1, image.shape[0] * 7 // 10))
+    return image, np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
 class Crops(IterableDataset[Sample]):
     """An endless stream of random crops; decoded photographs stay in memory.
 
@@ -205,14 +213,12 @@ class Crops(IterableDataset[Sample]):
         largest = max(config.patch, config.decay_patch)
         self.images: list[NDArray[np.uint8]] = []
         self.shrunk: list[NDArray[np.uint8]] = []
-        for path in list_images(folder, validation=False):
-            image = load(path)
-            if min(image.shape[:2]) < largest:
-                continue
-            self.images.append(image)
-            size = (image.shape[1] * 7 // 10, image.shape[0] * 7 // 10)
-            if min(size) >= largest:
-                self.shrunk.append(np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)))
+        with ThreadPoolExecutor() as pool:
+            for image, shrunk in pool.map(_with_shrunk, list_images(folder, validation=False)):
+                if min(image.shape[:2]) >= largest:
+                    self.images.append(image)
+                    if min(shrunk.shape[:2]) >= largest:
+                        self.shrunk.append(shrunk)
 
     def __iter__(self) -> Iterator[Sample]:
         for drawn in self.draws():

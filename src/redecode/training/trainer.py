@@ -142,6 +142,7 @@ def train(
     if fabric.is_global_zero:
         if not state.curve or state.curve[-1]["step"] != state.step:
             _validate(fabric, network, plan, state, held_out, output)
+        validation.draw(output / CURVE, state.curve)
         _save(output, network, plan, recipe, state)
     fabric.barrier()
     report(1, f"{state.step} steps, {state.images} crops, {state.total_seconds / 60:.1f} minutes")
