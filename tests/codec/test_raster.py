@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import png
@@ -14,7 +15,6 @@ import tifffile
 from PIL import Image, ImageDraw, ImageFont
 from test_metadata import Plain
 
-from conftest import EXAMPLES
 from redecode.codec import encode, jpeg, raster, tiff
 from redecode.codec.metadata import Metadata
 from redecode.codec.picture import read
@@ -25,6 +25,8 @@ from redecode.errors import LimitError, RedecodeError, TooLargeError, Unreadable
 from redecode.options import Options
 from redecode.recode import restore
 from redecode.restoration import shrinkage
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def saved(image: Image.Image, name: str = "PNG", **options: object) -> bytes:
@@ -39,8 +41,6 @@ def decoded(data: bytes) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def example() -> bytes:
-    from conftest import EXAMPLES
-
     return (EXAMPLES / "parrots-q10.jpg").read_bytes()
 
 

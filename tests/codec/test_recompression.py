@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from conftest import EXAMPLES
 from redecode import Decoder
 from redecode.codec import jpeg
 from redecode.codec.jpeg import JpegImage, Past
@@ -15,6 +15,8 @@ from redecode.codec.picture import read
 from redecode.codec.recompression import find_past
 from redecode.errors import UnsupportedError
 from redecode.evaluation.metrics import psnr
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
