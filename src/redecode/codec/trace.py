@@ -31,7 +31,7 @@ Pixels = NDArray[np.uint8]
 # A window holds one block at each of the 64 offsets.
 _OFFSETS = dct.BLOCK**2
 _WINDOW = 2 * dct.BLOCK - 1
-# At most so many windows, spread over the picture, tell the tables, and at most so many of these the offset.
+# Windows, spread over the picture, from which the tables are estimated, and how many of these give the offset: upper limits.
 _MAX_WINDOWS, _MAX_SEARCHED = 4096, 512
 # Fewer than the first cannot tell what is chance. While there are fewer than the second, clipped ones are looked at as well.
 _MIN_WINDOWS, _ENOUGH_WINDOWS = 24, 128
@@ -44,7 +44,7 @@ _NOISES = np.array([0.3, 0.6, 1.2, 2.4], dtype=np.float32)
 # Share of coefficients that something else has moved anywhere, such as clipping before the conversion to RGB.
 _OUTLIERS = np.float32(0.01)
 # The rounding error of a block that decodes to one level is not noise: its DC coefficient is a multiple of 8, whatever the step. Blocks of
-# less than this standard deviation, in levels, have no say in the step of DC.
+# less than this standard deviation, in levels, are left out when the step of DC is estimated.
 _MIN_DEVIATION = 1.0
 
 # Natural logarithm of the likelihood ratio that settles the step of a single frequency.
@@ -161,7 +161,7 @@ def _patches(pixels: Pixels, most: int) -> Float32:
 
 
 def spread(count: int, most: int) -> NDArray[np.intp]:
-    """At most so many indices, evenly spread over 0 … count − 1."""
+    """At most `most` indices, evenly spread over 0 … count − 1."""
     return np.linspace(0, count - 1, min(count, most)).astype(np.intp)
 
 
@@ -275,7 +275,7 @@ def _fit_steps(blocks: Float32) -> tuple[Float32, Float32]:
     """
     coefficients = dct.forward(blocks).reshape(len(blocks), -1)
     rich = blocks.std((1, 2)) >= _MIN_DEVIATION
-    # The signs say nothing, and histograms of the sizes take far less time than the coefficients one by one.
+    # Signs carry no information about steps, and histograms of the sizes take far less time than the coefficients one by one.
     sizes = np.rint(np.abs(coefficients) * _FINE).T
     histograms = [np.unique(values[rich] if frequency == 0 else values, return_counts=True) for frequency, values in enumerate(sizes)]
     fits = [_fit_frequency((values / _FINE).astype(np.float32), counts.astype(np.float32)) for values, counts in histograms]
