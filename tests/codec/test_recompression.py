@@ -182,3 +182,16 @@ def test_a_forced_quality_needs_luma(original: np.ndarray) -> None:
     Image.fromarray(original).convert("CMYK").save(buffer, "JPEG", quality=90)
     with pytest.raises(UnsupportedError, match="CMYK"):
         read(buffer.getvalue(), force_quality=10)
+
+
+@pytest.mark.parametrize("scale", [8, 16])
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
+@pytest.mark.parametrize("offset", [0, 3])
+def test_enlarged_drawings_have_no_past(scale: int, subsampling: str, offset: int) -> None:
+    rng = np.random.default_rng(scale)
+    palette = rng.integers(0, 256, (6, 3), np.uint8)
+    tiles = palette[rng.integers(0, 6, (8, 8, 8))]
+    rows = [np.concatenate([tiles[index] for index in rng.integers(0, 8, 5)], 1) for _ in range(5)]
+    drawing = np.concatenate(rows).repeat(scale, 0).repeat(scale, 1)[offset:, offset:][:288, :304]
+    for quality in (60, 75, 90):
+        assert find_past(jpeg.read(jpeg.compress(np.ascontiguousarray(drawing), quality, subsampling))) is None

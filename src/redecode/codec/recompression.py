@@ -35,6 +35,8 @@ Bools = NDArray[np.bool_]
 MIN_GAP = 5
 # Blocks that are looked at on the same grid, at first and to be sure.
 _LOOKED_AT, _SAMPLE = 1024, 8192
+# Share of blocks that are not flat, and number of different ones, below which nothing is looked for.
+_MIN_TEXTURED, _MIN_DISTINCT = 0.05, 24
 # Rows of units that are decoded and compressed again at a time.
 _STRIP = 32
 # What rounding to 8 bits between the two compressions moves a coefficient by, at most: five standard deviations.
@@ -65,6 +67,12 @@ def find_past(image: JpegImage) -> Past | None:
     """
     luma = image.components[0]
     if image.colour_model not in ("gray", "YCbCr") or image.damaged or luma.sampling != image.max_sampling:
+        return None
+    # Flat blocks tell nothing, and few different ones nothing that could not be chance.
+    blocks = luma.coefficients.reshape(-1, dct.BLOCK**2)
+    sample = blocks[spread(len(blocks), _LOOKED_AT)]
+    textured = sample[sample[:, 1:].any(1)]
+    if len(textured) < _MIN_TEXTURED * len(sample) or len(np.unique(textured, axis=0)) < _MIN_DISTINCT:
         return None
     return _same_grid(image) or _another_grid(image)
 

@@ -379,6 +379,8 @@ _FEW_PATCHES, _MANY_PATCHES = 24, 96
 _LARGEST = 400
 # Standard errors by which the periodicity on a grid must surpass that on every other grid, to be looked at again, and to be believed.
 _PROMISING, _BELIEVED = 2.0, 6.0
+# The same where no later compression has added noise: real traces are clear then, and drawings are drawn as neatly.
+_BELIEVED_ALONE = 20.0
 # Quality factor above which an earlier compression on another grid leaves little to restore.
 BEST_COARSER = 88
 
@@ -405,13 +407,15 @@ def find_coarser(patches_of: Callable[[int], Float32], table: NDArray[np.uint16]
         patches = patches_of(count)
         if not len(patches):
             return ()
-        periodicity = _periodicity(patches, table, best)
+        periodicity, quarters = _periodicity(patches, table, best)
         ranked = np.sort(periodicity, 0)
         lead = ranked[-1] - ranked[-2]
         if lead.max() < _PROMISING:
             return ()
     places = periodicity.argmax(0)
-    believed = np.flatnonzero(lead >= _BELIEVED)
+    # What stands out by chance, as drawings do that repeat a few shapes in a few colours, does so in a part of the evidence.
+    agreeing = (quarters.argmax(1) == places).all(0)
+    believed = np.flatnonzero((lead >= (_BELIEVED if table is not None else _BELIEVED_ALONE)) & agreeing)
     grids = [believed[places[believed] == place] for place in np.unique(places[believed])]
     # Of the qualities at which a grid stands out, the one at which it does so most.
     chosen = sorted(int(qualities[lead[qualities].argmax()]) for qualities in grids)
@@ -426,29 +430,38 @@ def find_coarser(patches_of: Callable[[int], Float32], table: NDArray[np.uint16]
     )
 
 
-def _periodicity(patches: Float32, table: NDArray[np.uint16] | None, best: int) -> Float32:
-    """How periodic the coefficients are, in standard errors: float32 [64 offsets, quality factors 1 … best]; −∞ on the later grid."""
+def _periodicity(patches: Float32, table: NDArray[np.uint16] | None, best: int) -> tuple[Float32, Float32]:
+    """How periodic the coefficients are, in standard errors.
+
+    Returns:
+        Float32 [64 offsets, quality factors 1 … best]; −∞ on the later grid. And the same of four quarters of the evidence, from every
+        other patch and every other frequency: float32 [4, 64, best].
+    """
     offset = np.arange(_PLACES) % dct.BLOCK
     first_bin = ((offset[:, None] * dct.BLOCK + offset) * _LARGEST).astype(np.int32)
     # A coefficient on another grid has the quantization noise of several of the later one.
     variance = 1 / 12 if table is None else float(np.mean([float(table[index]) ** 2 for index in _LOW])) / 12
-    total: Float32 = np.zeros((_OFFSETS, best), np.float32)
-    squares: Float32 = np.zeros_like(total)
+    totals = np.zeros((4, _OFFSETS, best), np.float32)
+    squares = np.zeros_like(totals)
     size = np.arange(_LARGEST, dtype=np.float32)[:, None]
-    for (row, column), coefficients in zip(_LOW, _low_coefficients(patches), strict=True):
-        bins = np.minimum(np.rint(np.abs(coefficients)), _LARGEST - 1).astype(np.int32) + first_bin
-        histogram = np.bincount(bins.reshape(-1), minlength=_OFFSETS * _LARGEST).reshape(_OFFSETS, -1).astype(np.float32)
-        histogram[:, -1] = 0
+    for frequency, ((row, column), coefficients) in enumerate(zip(_LOW, _low_coefficients(patches), strict=True)):
         table_steps, place = np.unique(STANDARD[:best, 0, row * dct.BLOCK + column], return_inverse=True)
         steps = table_steps.astype(np.float32)
         beyond = (size > steps / 2).astype(np.float32)
+        waves = np.cos(np.float32(2 * np.pi) * size / steps) * beyond
         weight = np.exp(np.float32(-2 * np.pi**2 * variance) / steps**2)
-        total += (weight * (histogram @ (np.cos(np.float32(2 * np.pi) * size / steps) * beyond)))[:, place]
-        squares += (weight**2 * (histogram @ beyond))[:, place] / 2
-    result: Float32 = total / np.sqrt(squares + np.float32(0.5))
+        bins = np.minimum(np.rint(np.abs(coefficients)), _LARGEST - 1).astype(np.int32) + first_bin
+        for half in (0, 1):
+            histogram = np.bincount(bins[half::2].reshape(-1), minlength=_OFFSETS * _LARGEST).reshape(_OFFSETS, -1).astype(np.float32)
+            histogram[:, -1] = 0
+            quarter = 2 * half + frequency % 2
+            totals[quarter] += (weight * (histogram @ waves))[:, place]
+            squares[quarter] += (weight**2 * (histogram @ beyond))[:, place] / 2
+    whole: Float32 = totals.sum(0) / np.sqrt(squares.sum(0) + np.float32(0.5))
+    quarters: Float32 = totals / np.sqrt(squares + np.float32(0.5))
     if table is not None:
-        result[0] = -np.inf
-    return result
+        whole[0] = quarters[:, 0] = -np.inf
+    return whole, quarters
 
 
 def _low_coefficients(patches: Float32) -> list[Float32]:
