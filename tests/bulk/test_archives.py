@@ -94,6 +94,7 @@ def flipped(data: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_a_flipped_header_bit_costs_one_member(tmp_path: Path, form: int) -> None:
     whole = tar(*(member(f"{number:03d}.jpg", b"\xff\xd8" + bytes([number]) * 700) for number in range(6)), form=form)
@@ -181,6 +182,7 @@ def test_compressed(tmp_path: Path, kind: str) -> None:
     assert again.getvalue() == result.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PACKERS)
 def test_damage_to_compressed_archives_is_never_silent(tmp_path: Path, kind: str) -> None:
     data = [np.random.default_rng(number).bytes(3000) for number in range(8)]
@@ -312,6 +314,7 @@ def claiming(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1 << 20))) + chunk(b"IEND", b"")
 
 
+@pytest.mark.slow
 def test_limits_hold_for_files_and_members(tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
@@ -329,6 +332,7 @@ def test_limits_hold_for_files_and_members(tmp_path: Path) -> None:
     assert "pixels" in rows["wide.jpg"].message
 
 
+@pytest.mark.slow
 def test_the_command_names_what_is_lost(tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()

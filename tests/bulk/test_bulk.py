@@ -422,6 +422,7 @@ def test_a_malformed_lock_is_taken_over(tree: Path, tmp_path: Path, monkeypatch:
     assert not (corner / "lock-1-of-1").exists()
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_a_lock_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("redecode.bulk.lock.time.sleep", lambda _: None)
     monkeypatch.setattr("redecode.bulk.lock._WATCH_SECONDS", 0.0)
@@ -468,6 +469,7 @@ def test_a_clock_that_is_a_year_ahead(tmp_path: Path, monkeypatch: pytest.Monkey
     assert 20 < watched[0] < 30
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_the_manifest_costs_no_more_than_its_row(tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run.run(plan(tree, out), copying)
@@ -563,6 +565,7 @@ def entries(folder: Path) -> list[Task]:
     return [Task(e.path, e.size, e.version, e.path.replace(".jpg", ".png")) for e in found]
 
 
+@pytest.mark.slow
 def test_each_result_in_the_format_of_its_file(tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
@@ -732,6 +735,7 @@ def test_an_output_that_may_not_be_written(tree: Path, tmp_path: Path) -> None:
     assert {row.status for row in rows(tmp_path / "out") if row.input == "a.jpeg"} == {UNREACHED}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--dry-run"], ["--format", "webp"]])
 def test_local_bulk_needs_no_extra(tmp_path: Path, more: list[str]) -> None:
     """Nor do zip and tar archives."""

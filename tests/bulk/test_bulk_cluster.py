@@ -25,7 +25,12 @@ from redecode.bulk.restorer import Setup, Task
 from redecode.cli import main as cli
 from redecode.options import Options
 
-pytestmark = pytest.mark.cluster
+# Ray warns of parts of its own.
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
 
 COUNT = 120
 

@@ -104,6 +104,7 @@ def test_no_store_writes_outside(tmp_path: Path, url: str, path: str) -> None:
     assert store.read("a/x") == b"good"
 
 
+@pytest.mark.slow
 @posix
 def test_links_in_the_output_lead_nowhere(tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
@@ -133,6 +134,7 @@ EVIL = ["../../pwned.jpg", "/abs.jpg", "//abs.jpg", "./dot.jpg", "sub/../../up.j
 EVIL += ["a//b.jpg", "con.jpg", "_redecode/q.jpg"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["{}", "zip://::{}", "zip://::file://{}"])
 def test_zip_slip(tmp_path: Path, url: str) -> None:
     archive = evil_zip(tmp_path / "evil.zip", *EVIL)
@@ -147,6 +149,7 @@ def test_zip_slip(tmp_path: Path, url: str) -> None:
     assert f"{len(EVIL)} failed before" in bulk(url.format(archive), out)[1]
 
 
+@pytest.mark.slow
 def test_zips_that_are_damaged(tmp_path: Path) -> None:
     archive = evil_zip(tmp_path / "x.zip")
     data = bytearray(archive.read_bytes())
@@ -171,6 +174,7 @@ def test_a_zip_as_output_is_refused(tmp_path: Path) -> None:
     assert archive.read_bytes() == before
 
 
+@pytest.mark.slow
 @posix
 def test_sources_are_never_replaced(tmp_path: Path) -> None:
     """However their place is spelled."""
@@ -237,6 +241,7 @@ def test_nested_places(one: str, other: str, nested: bool) -> None:
             run.refuse_nesting(one, other)
 
 
+@pytest.mark.slow
 @posix
 def test_a_name_that_is_too_long_is_the_files_own_fault(tmp_path: Path) -> None:
     """And so no reason to end the run after fifty of them, or to try it again and again."""
@@ -257,6 +262,7 @@ def evil_memory() -> Iterator[str]:
     memory.rm("/evil", recursive=True)
 
 
+@pytest.mark.slow
 def test_keys_of_an_object_store(evil_memory: str, tmp_path: Path) -> None:
     code, said = bulk(evil_memory, tmp_path / "out")
     assert (code, "2 restored, 2 failed" in said) == (1, True), said

@@ -13,8 +13,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .listing import Shard
@@ -71,7 +71,7 @@ class Row:
     def to_json(self) -> str:
         """One line, without its end."""
         # ASCII, so that names that are no text survive as lone surrogates.
-        return json.dumps({key: value for key, value in asdict(self).items() if value or key not in ("failures", "notes")})
+        return json.dumps({key: value for key, value in vars(self).items() if value or key not in ("failures", "notes")})
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Row | None:
@@ -159,8 +159,15 @@ class Manifest:
 
     def wrote(self, path: str, output: str) -> bool:
         """Whether the last row of a file says that its result went there."""
-        known = self._past.get(_digest(path)) if self._past else None
-        return known is not None and known[-1 - _SHORT : -1] == _digest(output)[:_SHORT]
+        return output in self.written([path], [output])
+
+    def written(self, paths: Iterable[str], outputs: Iterable[str]) -> set[str]:
+        """Those of some results' paths that are in the last row of one of some files."""
+        if not self._past:
+            return set()
+        marks = {_digest(output)[:_SHORT]: output for output in outputs}
+        known = [self._past.get(_digest(path)) for path in paths]
+        return {marks[row[-1 - _SHORT : -1]] for row in known if row is not None and row[-1 - _SHORT : -1] in marks}
 
 
 def rows(store: Store, shard: Shard | None = None) -> Iterator[Row]:

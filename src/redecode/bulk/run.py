@@ -266,7 +266,8 @@ class _Sieve:
     def _outputs(self, paths: set[str]) -> dict[str, str]:
         """Where the result of each picture goes: where it went before, else where no other file's result is."""
         suffix_for = self._plan.setup.suffix_for
-        candidates = {path: (posixpath.splitext(path)[0] + suffix_for(path), path + suffix_for(path)) for path in paths}
+        stems = {path: posixpath.splitext(path)[0] for path in paths}
+        candidates = {path: (stem + suffix_for(path), path + suffix_for(path)) for path, stem in stems.items()}
         kept: dict[str, str] = {}
         taken: set[str] = set()
         for path in sorted(paths):
@@ -276,8 +277,9 @@ class _Sieve:
                 taken.add(output)
         new = paths - kept.keys()
         for path in new:
-            siblings = {posixpath.splitext(path)[0] + suffix for suffix in _SUFFIXES} - paths
-            taken.update(output for output in candidates[path] if any(self._is_of(sibling, output) for sibling in siblings))
+            siblings = [stems[path] + suffix for suffix in _SUFFIXES if stems[path] + suffix not in paths]
+            taken |= self._manifest.written(siblings, candidates[path])
+            taken |= {output for output in candidates[path] if self._owners.get(output, path) != path}
         return kept | names.distinct_names(new, suffix_for, taken)
 
     def _is_of(self, path: str, output: str) -> bool:

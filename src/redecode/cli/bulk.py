@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 def bulk(
     source: Annotated[
-        str, typer.Argument(metavar="IN", show_default=False, help="A folder, a glob, or the URL of one (s3://, gs://, zip://, ...).")
+        str,
+        typer.Argument(
+            metavar="IN", show_default=False, help="A folder, a glob, a .zip or .tar archive, or the URL of one (s3://, gs://, ...)."
+        ),
     ],
     output: Annotated[str, typer.Argument(metavar="OUT", show_default=False, help="A folder, or the URL of one.")],
     names: Annotated[
