@@ -13,6 +13,8 @@ Float32 = NDArray[np.float32]
 # ITU-T T.871, clause 7.
 YCBCR_TO_RGB = np.array([[1, 0, 1.402], [1, -0.344136286, -0.714136286], [1, 1.772, 0]], dtype=np.float32)
 RGB_TO_YCBCR = np.linalg.inv(YCBCR_TO_RGB.astype(np.float64)).astype(np.float32)
+# Rows that are converted at a time.
+_ROWS = 16
 # MATLAB rgb2ycbcr, first row, for RGB in 0 … 255.
 STUDIO_LUMA = np.array([65.481, 128.553, 24.966], dtype=np.float64) / 255
 
@@ -64,8 +66,14 @@ def to_differences(image: NDArray[Any]) -> Float32:
 
 def to_chroma(image: NDArray[np.uint8]) -> Float32:
     """Cb and Cr alone of :func:`to_planes`: float32 [2, H, W] of RGB."""
-    channels = np.moveaxis(image, 2, 0).astype(np.float32, order="C")
-    return np.stack([weighted(channels, row) for row in RGB_TO_YCBCR[1:]]) + np.float32(128)
+    chroma = np.empty((2, *image.shape[:2]), np.float32)
+    # A few rows at a time, which the caches hold.
+    for first in range(0, len(image), _ROWS):
+        rows = slice(first, first + _ROWS)
+        channels = np.moveaxis(image[rows], 2, 0).astype(np.float32, order="C")
+        for plane, weights in zip(chroma, RGB_TO_YCBCR[1:], strict=True):
+            np.add(weighted(channels, weights), np.float32(128), out=plane[rows])
+    return chroma
 
 
 def weighted(channels: NDArray[Any], weights: NDArray[np.floating]) -> NDArray[Any]:

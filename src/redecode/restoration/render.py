@@ -58,13 +58,13 @@ def render(planes: Float32, picture: Picture, project: bool) -> Rendered:
             pixels.append(free)
             continue
         if project:
-            rendered = repair.to_pixels(layer, cells)
+            rendered, own = repair.render(layer, cells)
             moved = np.subtract(rendered, free, dtype=np.int16).ravel()
             correction += int(np.einsum("i,i", moved, moved, dtype=np.int64))
         else:
-            rendered = free
+            rendered, own = free, repair.tally(free, cells)
         pixels.append(rendered)
-        told += repair.tally(rendered, cells)
+        told += own
     whole = pixels[0] if len(pixels) == 1 else _inks(np.concatenate([p.reshape(*p.shape[:2], -1) for p in pixels], axis=2), picture)
     return Rendered(whole, told, correction)
 

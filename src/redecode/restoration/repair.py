@@ -44,12 +44,21 @@ def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN) -> Pixe
     Returns:
         uint8 [H, W, 3] RGB, or [H, W] for a gray file.
     """
+    return render(planes, image, margin)[0]
+
+
+def render(planes: Float32, image: JpegImage, margin: float = MARGIN) -> tuple[Pixels, Tally]:
+    """As :func:`to_pixels`, and the :func:`tally` of the pixels."""
     projected = project(planes, image, margin)
     pixels = colour.to_uint8(colour.to_rgb(projected))
-    mcus = _mcus_with(agreeing_blocks(pixels, image), image)
-    if len(mcus.rows):
-        mcus.paste(_repaired(mcus, projected, pixels, margin), pixels)
-    return pixels
+    agreeing = agreeing_blocks(pixels, image)
+    mcus = _mcus_with(agreeing, image)
+    if not len(mcus.rows):
+        return pixels, _told(agreeing)
+    before = mcus.cut(pixels)
+    after = _repaired(mcus, projected, before, margin)
+    mcus.paste(after, pixels)
+    return pixels, _told(agreeing, mcus, before, after)
 
 
 @dataclass(frozen=True)
@@ -81,17 +90,27 @@ def tally(pixels: Samples, image: JpegImage) -> Tally:
     """
     agreeing = agreeing_blocks(pixels, image)
     mcus = _mcus_with(agreeing, image)
-    unexplained = 0
-    if len(mcus.rows):
-        own = mcus.cut(pixels)
-        unexplained = int(np.count_nonzero(~(mcus.explained(own) | mcus.agreeing(own))))
+    own = mcus.cut(pixels)
+    return _told(agreeing, mcus, own, own) if len(own) else _told(agreeing)
+
+
+def _told(
+    agreeing: list[NDArray[np.bool_]], mcus: _Mcus | None = None, before: NDArray[Any] | None = None, after: NDArray[Any] | None = None
+) -> Tally:
+    """The tally of a picture of which some MCUs did not agree with the file, and may have changed since."""
     blocks = sum(same.size for same in agreeing)
-    return Tally(blocks, blocks - unexplained, agreeing[0].size, int(np.count_nonzero(agreeing[0])))
+    encoded = int(np.count_nonzero(agreeing[0]))
+    if mcus is None or before is None or after is None:
+        return Tally(blocks, blocks, agreeing[0].size, encoded)
+    same = mcus.agreeing(after)
+    unexplained = int(np.count_nonzero(~(same | mcus.explained(after))))
+    encoded += int((mcus.by_component(same) - mcus.by_component(mcus.agreeing(before)))[:, 0].sum())
+    return Tally(blocks, blocks - unexplained, agreeing[0].size, encoded)
 
 
-def _repaired(mcus: _Mcus, projected: Float32, pixels: Pixels, margin: float) -> NDArray[Any]:
+def _repaired(mcus: _Mcus, projected: Float32, pixels: NDArray[Any], margin: float) -> NDArray[Any]:
     """Better pixels for MCUs, uint8 [MCUs, H, W, …]."""
-    best = mcus.cut(pixels)
+    best = pixels.copy()
     agreeing = mcus.agreeing(best)
     planes = mcus.cut(np.moveaxis(projected, 0, 2))
     _unclip(mcus, planes, best, agreeing, margin)

@@ -55,7 +55,7 @@ class FiguresBody(BaseModel):
     """Figures of a result."""
 
     texture: float
-    consistency: float | None = Field(description="Share of the blocks that encode to the file's own coefficients, 0 … 1.")
+    consistency: float | None = Field(description="Share of the blocks that agree with the file but for rounding, 0 … 1.")
     projection_psnr: float | None = Field(description="PSNR of the result before against after the projection, dB; null where equal.")
 
 
