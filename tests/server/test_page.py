@@ -147,7 +147,8 @@ def canvas(page: Any) -> NDArray[np.uint8]:
 def shown(page: Any, address: str, layer: str) -> NDArray[np.uint8]:
     """A layer as the server has it."""
     (one,) = page.evaluate("JSON.parse(sessionStorage.getItem('pictures'))")
-    data = page.request.get(f"{address}v1/pictures/{one['id']}/layers/{layer}").body()
+    version = one["versions"][one["chosen"]]
+    data = page.request.get(f"{address}v1/pictures/{version['id']}/layers/{layer}").body()
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image)
 
@@ -196,7 +197,9 @@ def test_drop_compare_turn_and_save(page: Any, address: str, photo: Path, tmp_pa
     assert (canvas(page) != plain).any()
     page.wait_for_selector("#consistency:not(.stale)")
     assert page.inner_text("#consistency").endswith(" %")
+    page.click("summary")
     assert page.inner_text("#projection").endswith(" dB")
+    page.click("summary")
 
     assert saved(page, "#save") == ("parrot.redecoded.png", command(photo, tmp_path / "a.png", "--texture", "0.5"))
     page.select_option("#format", "webp")
@@ -265,8 +268,8 @@ def test_a_picture_that_was_compressed_twice(page: Any, tmp_path: Path) -> None:
     assert "10" in page.locator("#facts div", has_text="Compressed before").inner_text()
     first = saved(page, "#save")[1]
     page.check("#as-is")
-    page.wait_for_selector("#save:disabled")
-    restored(page)
+    page.wait_for_selector("#working:visible")
+    page.wait_for_selector("#working", state="hidden")
     assert page.is_checked("#as-is")
     last = saved(page, "#save")[1]
     assert (first, last) == (command(twice, tmp_path / "a.png"), command(twice, tmp_path / "b.png", "--as-is"))
@@ -284,12 +287,150 @@ def test_cancel(page: Any) -> None:
     assert page.evaluate("sessionStorage.getItem('pictures')") == "[]"
 
 
+def chosen(page: Any) -> str:
+    (preset,) = page.locator("#presets button[aria-pressed=true]").all_inner_texts()
+    return str(preset)
+
+
+def test_presets_belong_to_the_picture(page: Any, photo: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jpg"
+    other.write_bytes(detail(96, 96))
+    page.set_input_files("#files", [photo, other])
+    restored(page)
+    page.locator(".thumb").nth(1).click()
+    restored(page)
+    page.wait_for_timeout(1000)  # The divider is drawn across.
+    fast = canvas(page)
+    page.click("#presets >> text=Best")
+    # What was there is shown and can be saved until the new one is done.
+    assert page.is_enabled("#save")
+    playwright.expect(page.locator(".thumb.pending")).to_have_count(0, timeout=PATIENCE_MS)
+    page.wait_for_timeout(500)
+    assert chosen(page) == "Best"
+    best = canvas(page)
+    assert (fast != best).any()
+    assert saved(page, "#save")[1] == command(other, tmp_path / "best.png", "--preset", "best")
+    page.locator(".thumb").nth(0).click()
+    assert chosen(page) == "Fast"
+    # The other one is kept: to flip between them asks for nothing anew.
+    page.locator(".thumb").nth(1).click()
+    assert chosen(page) == "Best"
+    page.on("request", lambda request: pytest.fail(request.url) if request.url.endswith("/again") else None)
+    page.click("#presets >> text=Fast")
+    page.wait_for_timeout(500)
+    assert page.locator(".thumb.pending").count() == 0
+    np.testing.assert_array_equal(canvas(page), fast)
+    page.click("#presets >> text=Best")
+    page.reload()
+    ready(page)
+    page.locator(".thumb").nth(1).click()
+    restored(page)
+    assert chosen(page) == "Best"
+    page.locator(".thumb").nth(0).click()
+    restored(page)
+    assert chosen(page) == "Fast"
+    page.evaluate("localStorage.clear()")
+
+
+def test_cancel_of_another_preset_keeps_the_result(page: Any, tmp_path: Path) -> None:
+    large = tmp_path / "large.jpg"
+    large.write_bytes(detail(288, 288))
+    page.set_input_files("#files", large)
+    restored(page)
+    page.click("#presets >> text=Best")
+    page.click("#cancel")
+    page.wait_for_selector("#working", state="hidden")
+    assert chosen(page) == "Fast"
+    assert saved(page, "#save")[1] == command(large, tmp_path / "a.png")
+    page.evaluate("localStorage.clear()")
+
+
+def test_a_server_that_goes_and_comes_back(browser: Any, photo: Path) -> None:
+    with serving() as address:
+        port = address.rstrip("/").rpartition(":")[2]
+        context = browser.new_context()
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.goto(address)
+        ready(page)
+        page.set_input_files("#files", photo)
+        restored(page)
+    page.wait_for_selector("#silence:visible", timeout=20_000)
+    with serving("--port", port):
+        page.wait_for_selector("#silence", state="hidden")
+        # The new server knows nothing: the file is sent to it again.
+        page.fill("#texture", "40")
+        page.wait_for_selector("#consistency:not(.stale)")
+        restored(page)
+        assert saved(page, "#save")[0] == "parrot.redecoded.png"
+        context.close()
+
+
+def test_the_size_is_told_before_saving(page: Any, photo: Path) -> None:
+    page.set_input_files("#files", photo)
+    restored(page)
+    sizes = []
+    for name, quality in (("png", None), ("jpeg", "80"), ("webp", "65")):
+        page.select_option("#format", name)
+        if quality:
+            page.select_option("#quality", quality)
+        playwright.expect(page.locator("#size")).to_contain_text(";", timeout=PATIENCE_MS)
+        data = saved(page, "#save")[1]
+        assert page.inner_text("#size").startswith(f"{len(data) / 1000:.1f} kB; the file has ")
+        sizes.append(len(data))
+    assert sizes[0] > sizes[1] > sizes[2]
+    page.reload()
+    ready(page)
+    assert (page.input_value("#format"), page.input_value("#quality")) == ("webp", "65")
+    page.evaluate("localStorage.clear()")
+
+
+def test_hold_step_remove_and_undo(page: Any, photo: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jpg"
+    other.write_bytes(detail(96, 96))
+    page.set_input_files("#files", [photo, other])
+    restored(page)
+    page.wait_for_timeout(1000)
+    split = canvas(page)
+    box = page.locator("#peek").bounding_box()
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.wait_for_timeout(200)
+    held = canvas(page)
+    page.mouse.up()
+    page.wait_for_timeout(200)
+    assert (held != split).any()
+    np.testing.assert_array_equal(canvas(page), split)
+    page.keyboard.press("+")
+    page.wait_for_timeout(200)
+    assert (canvas(page) != split).any()
+    page.locator(".thumb").nth(0).focus()
+    page.keyboard.press("ArrowRight")
+    assert page.title() == "other.jpg – redecode"
+    restored(page)
+    page.keyboard.press("Delete")
+    assert page.locator(".thumb").count() == 1
+    page.click("#undo")
+    assert page.locator(".thumb .name").all_inner_texts() == ["parrot.jpg", "other.jpg"]
+    restored(page)
+    page.check("#texture-all")
+    page.fill("#texture", "20")
+    page.locator(".thumb").nth(0).click()
+    assert page.input_value("#texture") == "20"
+
+
+def test_a_sample(page: Any) -> None:
+    page.click("[data-sample] >> nth=0")
+    restored(page)
+
+
 def test_on_a_phone(browser: Any, address: str, photo: Path, tmp_path: Path) -> None:
     with visiting(browser, address, viewport=PHONE, has_touch=True, is_mobile=True, device_scale_factor=2, color_scheme="dark") as page:
         ready(page)
         page.set_input_files("#files", photo)
         restored(page)
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        assert page.locator("#save").bounding_box()["y"] < PHONE["height"]
         for box in (page.locator(f"#{name}").bounding_box() for name in ("save", "zoom-in", "add", "format")):
             assert box["height"] >= 44
             assert box["x"] + box["width"] <= PHONE["width"]

@@ -304,7 +304,7 @@ async def metrics(service: Serviced) -> Response:
     return Response(generate_latest(service.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-_PAGE_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_PAGE_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".jpg": "image/jpeg"}
 
 
 @lru_cache
@@ -331,7 +331,8 @@ def _static(name: str) -> Response:
     if name not in _page():
         raise ProblemError(404, "not-found", "there is nothing here")
     content, kind = _page()[name]
-    return Response(content, headers={"Content-Type": f"{kind}; charset=utf-8", "Cache-Control": "no-cache"})
+    text = "" if kind.startswith("image/jpeg") else "; charset=utf-8"
+    return Response(content, headers={"Content-Type": kind + text, "Cache-Control": "no-cache"})
 
 
 _TOLD = (ProblemError, BusyError, CancelledError, DiedError, OverdueError, RedecodeError, OSError, MemoryError)

@@ -209,7 +209,8 @@ def _decoded(folder: Path, restored: Options, amount: float, project: bool) -> D
     base, texture = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("base", "texture"))
     mask, image = (np.load(folder / f"{name}.npy") for name in ("mask", "image"))
     told = Figures(**json.loads((folder / "figures.json").read_text()))
-    whole = Decoded(image, mask, source, base, texture, told.texture, True, told.consistency, told.projection_psnr)
+    consistency, psnr = told.consistency, told.projection_psnr
+    whole = Decoded(image, mask, source, base, texture, told.texture, True, consistency=consistency, projection_psnr=psnr)
     return whole.with_texture(amount, project)
 
 

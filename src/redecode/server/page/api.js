@@ -1,6 +1,7 @@
 // The server, as the page sees it.
 
 const BASE = new URL("v1/", document.baseURI);
+const KNOCK_MS = 4000; // It is there at once, or not there.
 
 // A token in the address is taken out of it, so that it stays out of bookmarks and screenshots.
 const given = new URLSearchParams(location.hash.slice(1)).get("token");
@@ -15,6 +16,35 @@ export class Refusal extends Error {
     super(problem.detail);
     this.code = problem.code;
     this.status = status;
+  }
+}
+
+/** The server does not answer at all. */
+export class Silence extends Error {
+  constructor() {
+    super("the server does not answer");
+  }
+}
+
+let silent = false;
+const listeners = [];
+
+/** Be told when the server falls silent (true), and when it answers again (false). */
+export const onSilence = (listener) => listeners.push(listener);
+
+function setSilent(now) {
+  if (now === silent) return;
+  silent = now;
+  for (const listener of listeners) listener(silent);
+}
+
+/** Look whether the server is there. */
+export async function knock() {
+  try {
+    await fetch(new URL("healthz", document.baseURI), { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(KNOCK_MS) });
+    setSilent(false);
+  } catch {
+    setSilent(true);
   }
 }
 
@@ -52,7 +82,7 @@ async function problemOf(answer) {
 /**
  * Ask the server; while it is busy, wait as long as its answer tells, and ask again.
  * @returns {Promise<Response>} a good one
- * @throws {Refusal}
+ * @throws {Refusal|Silence}
  */
 export async function ask(path, { method = "GET", query = {}, body, json, signal } = {}) {
   const address = new URL(path, BASE);
@@ -64,7 +94,15 @@ export async function ask(path, { method = "GET", query = {}, body, json, signal
     const token = sessionStorage.getItem("token");
     if (token) headers.Authorization = `Bearer ${token}`;
     if (json) headers["Content-Type"] = "application/json";
-    const answer = await fetch(address, { method, headers, body: json ? JSON.stringify(json) : body, signal });
+    let answer;
+    try {
+      answer = await fetch(address, { method, headers, body: json ? JSON.stringify(json) : body, signal });
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      setSilent(true);
+      throw new Silence();
+    }
+    setSilent(false);
     if (answer.ok) return answer;
     if (answer.status === 401) await askForToken();
     else if (answer.status === 429) await sleep(Number(answer.headers.get("Retry-After")) || 1, signal);

@@ -1,25 +1,38 @@
 // The page: what is open, what is shown, what is saved.
 
-import { ask, askBitmap, askJson, Refusal } from "./api.js";
+import { ask, askBitmap, askJson, knock, onSilence, Refusal, Silence } from "./api.js";
 import { Viewer, cut, tint } from "./viewer.js";
 
 const POLL_MS = 350;
 const PAUSE_MS = 2000;
+const KNOCK_EVERY_MS = 4000;
 const MOST_AT_ONCE = 500; // Pictures that one request asks about.
 const UPLOADS_AT_ONCE = 3;
 const PICTURES_IN_MEMORY = 3;
 const FIGURES_AFTER_MS = 250;
+const SIZE_AFTER_MS = 700;
+const UNDO_MS = 8000;
 const SAVED = "pictures";
+const CHOSEN = "redecode"; // In the browser's own memory: how to restore and to save next time.
 const SUFFIXES = { png: ".png", webp: ".webp", avif: ".avif", jpeg: ".jpg", tiff: ".tif" };
+const PICTURE_NAME = /\.(jpe?g|jpe|jfif|png|webp|avif|tiff?|bmp|gif)$/i; // What of a dropped folder is opened.
 const THUMBNAIL = { width: 200, height: 128 };
+const PRESETS = { fast: "Fast", best: "Best" };
+// Qualities to choose from; without one, the server's own: lossless for WebP.
+const QUALITIES = {
+  webp: [["", "lossless"], ["95", "95"], ["90", "90"], ["80", "80"], ["65", "65"]],
+  avif: [["95", "95"], ["", "90"], ["80", "80"], ["65", "65"]],
+  jpeg: [["98", "98"], ["", "95"], ["90", "90"], ["80", "80"], ["65", "65"]],
+};
 
 const $ = (id) => document.getElementById(id);
 
 const viewer = new Viewer({ canvas: $("canvas"), divider: $("divider"), before: $("before"), after: $("after"), level: $("zoom-level") });
 
 /**
- * What is open, in order. An item has a name and a size; a file until the page is loaded anew; an id and a status once the
- * server has it; layers while they are in memory; a refusal where it was refused.
+ * What is open, in order. An item has a name and a size, a file until the page is loaded anew, an amount of texture, and versions: the picture
+ * restored in one way each. A version has the choices it was made with; an id and a status once the server has it; layers while they are in
+ * memory; a refusal where it was refused. One of them is chosen; until it is done, the last one that was is shown.
  */
 const items = [];
 let current = null;
@@ -27,73 +40,159 @@ let polling = false;
 let uploading = 0;
 let moment = 0;
 
+const chosen = { preset: null, format: "png", quality: {}, ...JSON.parse(localStorage.getItem(CHOSEN) ?? "{}") };
+
+function remember(choices) {
+  Object.assign(chosen, choices);
+  localStorage.setItem(CHOSEN, JSON.stringify(chosen));
+}
+
+const isDone = (version) => version?.status?.state === "done" && !version.refusal;
+const isFailed = (version) => Boolean(version.refusal);
+const versionsOf = (list) => list.flatMap((item) => item.versions);
+
+/** The version that is shown and saved: the chosen one, or the last that was done while that one is on its way. */
+const shownOf = (item) => (isDone(item.version) ? item.version : item.last ?? item.version);
+
+function addVersion(item, choices) {
+  const version = { choices, item };
+  item.versions.push(version);
+  item.version = version;
+  return version;
+}
+
 // ---------------------------------------------------------------- opening
 
 function open(files) {
-  const added = [...files].map((file) => ({ file, name: file.name || "pasted.png", size: file.size, texture: 1 }));
+  const added = [...files].map((file) => ({ file, name: file.name || "pasted.png", size: file.size, texture: 1, versions: [] }));
   if (!added.length) return;
+  for (const item of added) addVersion(item, { preset: chosen.preset });
   items.push(...added);
   added.forEach(addThumbnail);
   if (!current) select(added[0]);
   upload();
 }
 
+/** The pictures among what was dropped, in folders too. */
+async function walk(entries) {
+  const found = [];
+  for (const entry of entries) {
+    if (entry.isFile) {
+      found.push(await new Promise((resolve, reject) => entry.file(resolve, reject)));
+      continue;
+    }
+    const reader = entry.createReader();
+    for (;;) {
+      // A folder is told in parts.
+      const part = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      if (!part.length) break;
+      const inside = await walk(part.filter((one) => one.isDirectory || PICTURE_NAME.test(one.name)));
+      found.push(...inside.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true })));
+    }
+  }
+  return found;
+}
+
 async function upload() {
   while (uploading < UPLOADS_AT_ONCE) {
-    const item = items.find((one) => one.file && !one.id && !one.refusal && !one.sending);
-    if (!item) return;
+    const version = items.filter((item) => item.file && !item.removed).map((item) => item.version).find((one) => !one.id && !one.refusal && !one.sending);
+    if (!version) return;
     uploading++;
-    send(item, "pictures", { method: "POST", body: item.file, query: { preset: $("preset").value } }).finally(() => {
+    send(version).finally(() => {
       uploading--;
       upload();
     });
   }
 }
 
-/** Have the server restore an item, and drop what it had of it. */
-async function send(item, path, choices) {
-  item.sending = new AbortController();
+/** Have the server restore a picture: from the file that it has, or else from ours. */
+async function send(version) {
+  const { item } = version;
+  version.sending = new AbortController();
   refresh(item);
+  const kept = item.versions.find((one) => isDone(one));
+  const path = kept ? `pictures/${kept.id}/again` : "pictures";
   try {
-    const status = await askJson(path, { ...choices, signal: item.sending.signal });
-    if (!items.includes(item)) {
+    const request = { method: "POST", body: kept ? undefined : item.file, query: version.choices, signal: version.sending.signal };
+    const status = await askJson(path, request);
+    if (!item.versions.includes(version)) {
       forget(status.id);
       return;
     }
-    if (item.id) forget(item.id);
-    dropLayers(item);
-    Object.assign(item, { id: status.id, status, figures: null });
+    Object.assign(version, { id: status.id, status });
     save();
     poll();
   } catch (error) {
-    if (error.name !== "AbortError") refuse(item, error);
+    // A server that is silent is asked again when it speaks.
+    if (error.name !== "AbortError" && !(error instanceof Silence && item.file)) refuse(version, error);
   } finally {
-    item.sending = null;
+    version.sending = null;
     refresh(item);
   }
 }
 
 const forget = (id) => ask(`pictures/${id}`, { method: "DELETE" }).catch(() => {});
 
-function refuse(item, error) {
-  item.refusal = error instanceof Refusal ? error.message : "the server cannot be reached";
+function refuse(version, error) {
+  const { item } = version;
+  if (item.last && item.last !== version) {
+    // There is a result already: it stays.
+    drop(version);
+    tell(`Not restored so: ${error.message}.`);
+    return;
+  }
+  version.refusal = error.message;
   // What is wrong with a file stays wrong; what is wrong with the server may pass.
-  item.passing = !(error instanceof Refusal) || error.status >= 500;
-  item.id = null;
-  announce(`${item.name} was refused: ${item.refusal}`);
+  version.passing = !(error instanceof Refusal) || error.status >= 500;
+  version.id = null;
+  announce(`${item.name} was refused: ${version.refusal}`);
   save();
 }
 
+/** Drop a version, and go back to the last one that was done. */
+function drop(version) {
+  const { item } = version;
+  version.sending?.abort();
+  if (version.id) forget(version.id);
+  dropLayers(version);
+  item.versions.splice(item.versions.indexOf(version), 1);
+  if (item.last === version) item.last = item.versions.find(isDone) ?? null;
+  if (item.version === version) item.version = item.last ?? item.versions[0];
+  save();
+  refresh(item);
+}
+
+/** Stop what is at work on a picture: it is as it was before, or gone where it was nothing yet. */
+function cancel(item) {
+  if (item.last && item.last !== item.version) drop(item.version);
+  else remove(item);
+}
+
 function remove(item) {
-  item.sending?.abort();
-  if (item.id) forget(item.id);
-  dropLayers(item);
   const index = items.indexOf(item);
+  const lasting = isDone(shownOf(item));
   items.splice(index, 1);
   item.entry.remove();
+  item.removed = true;
   save();
   if (current === item) select(items[Math.min(index, items.length - 1)] ?? null);
   refreshSaving();
+  const end = () => {
+    for (const version of item.versions) {
+      version.sending?.abort();
+      if (version.id) forget(version.id);
+      dropLayers(version);
+    }
+  };
+  if (!lasting) return end();
+  tell(`${item.name} is removed.`, () => {
+    item.removed = false;
+    items.splice(index, 0, item);
+    $("strip").insertBefore(item.entry, $("strip").children[index] ?? null);
+    save();
+    select(item);
+    poll();
+  }, end);
 }
 
 async function poll() {
@@ -101,11 +200,11 @@ async function poll() {
   polling = true;
   for (;;) {
     let pause = POLL_MS;
-    const pending = items.filter((item) => item.id && !["done", "failed"].includes(item.status?.state)).slice(0, MOST_AT_ONCE);
+    const pending = versionsOf(items).filter((one) => one.id && !["done", "failed"].includes(one.status?.state)).slice(0, MOST_AT_ONCE);
     if (!pending.length) break;
     try {
-      const { pictures } = await askJson("pictures", { query: { id: pending.map((item) => item.id) } });
-      for (const item of pending) note(item, pictures.find((status) => status.id === item.id));
+      const { pictures } = await askJson("pictures", { query: { id: pending.map((version) => version.id) } });
+      for (const version of pending) note(version, pictures.find((status) => status.id === version.id));
     } catch {
       pause = PAUSE_MS; // The server cannot be reached, or not just now.
     }
@@ -114,44 +213,86 @@ async function poll() {
   polling = false;
 }
 
-/** Take note of an item's status; none where the server does not know it any more. */
-function note(item, status) {
-  if (!items.includes(item) || (status && status.id !== item.id)) return;
+/** Take note of a version's status; none where the server does not know it any more. */
+function note(version, status) {
+  const { item } = version;
+  if (!item.versions.includes(version) || (status && status.id !== version.id)) return;
   if (!status) {
-    item.id = item.status = null;
-    if (item.file) upload();
-    else {
-      announce(`${item.name} is not kept any more`);
+    version.id = version.status = null;
+    if (item.file) {
+      if (item.version === version) upload();
+      else drop(version);
+    } else if (item.versions.length > 1) {
+      drop(version);
+    } else {
+      tell(`${item.name} is not kept any more.`);
+      version.status = null;
       remove(item);
     }
   } else {
-    item.status = status;
-    if (status.state === "failed") refuse(item, new Refusal(status.problem, status.problem.status));
-    if (status.state === "done") announce(`${item.name} is restored`);
+    version.status = status;
+    if (status.state === "failed") refuse(version, new Refusal(status.problem, status.problem.status));
+    if (status.state === "done") {
+      if (item.version === version) item.last = version;
+      announce(`${item.name} is restored`);
+    }
   }
   refresh(item);
 }
 
 function save() {
-  const kept = items.filter((item) => item.id).map(({ id, name, size, texture }) => ({ id, name, size, texture }));
-  sessionStorage.setItem(SAVED, JSON.stringify(kept.slice(-MOST_AT_ONCE)));
+  const kept = items.map((item) => ({
+    name: item.name,
+    size: item.size,
+    texture: item.texture,
+    chosen: item.versions.indexOf(item.version),
+    versions: item.versions.filter((one) => one.id).map(({ id, choices }) => ({ id, choices })),
+  }));
+  sessionStorage.setItem(SAVED, JSON.stringify(kept.filter((item) => item.versions.length).slice(-MOST_AT_ONCE)));
 }
 
 async function reopen() {
   const kept = JSON.parse(sessionStorage.getItem(SAVED) ?? "[]");
   if (!kept.length) return;
-  const { pictures } = await askJson("pictures", { query: { id: kept.map(({ id }) => id) } });
-  for (const item of kept) {
-    item.status = pictures.find(({ id }) => id === item.id);
-    if (!item.status) continue;
+  const ids = kept.flatMap(({ versions }) => versions.map(({ id }) => id));
+  const { pictures } = await askJson("pictures", { query: { id: ids.slice(0, MOST_AT_ONCE) } });
+  for (const { name, size, texture, chosen: index, versions } of kept) {
+    const item = { name, size, texture, versions: [] };
+    for (const { id, choices } of versions) {
+      const status = pictures.find((one) => one.id === id);
+      if (status) item.versions.push({ id, choices, status, item });
+    }
+    if (!item.versions.length) continue;
+    item.version = item.versions[index] ?? item.versions[0];
+    item.last = isDone(item.version) ? item.version : item.versions.find(isDone) ?? null;
     items.push(item);
     addThumbnail(item);
-    if (item.status.state === "failed") refuse(item, new Refusal(item.status.problem, item.status.problem.status));
+    for (const version of [...item.versions]) {
+      if (version.status.state === "failed") refuse(version, new Refusal(version.status.problem, version.status.problem.status));
+    }
     refresh(item);
   }
   save();
   if (items.length) select(items[0]);
   poll();
+}
+
+/** Restore a picture in another way, or show it where that was done already. */
+function choose(item, choices) {
+  const wanted = { ...item.version.choices, ...choices };
+  const same = (version) => ["preset", "force_quality", "as_is"].every((name) => String(version.choices[name] ?? "") === String(wanted[name] ?? ""));
+  const known = item.versions.find(same);
+  if (known === item.version) return;
+  // What is on its way and not wanted any more is in the way.
+  if (item.last && item.version !== item.last && !isDone(item.version)) drop(item.version);
+  if (known && item.versions.includes(known)) {
+    item.version = known;
+    if (isDone(known)) item.last = known;
+    save();
+    refresh(item);
+    return;
+  }
+  send(addVersion(item, wanted));
 }
 
 // ---------------------------------------------------------------- the strip
@@ -180,28 +321,38 @@ function paintThumbnail(item, bitmap) {
   item.painted = true;
 }
 
-function progressOf(item) {
-  const { status } = item;
-  if (item.refusal || status?.state === "done") return null;
-  if (!status?.tiles_total) return { text: status?.state === "working" ? "Reading" : status ? "Waiting" : "Sending", share: 0 };
-  if (status.tiles_done === status.tiles_total) return { text: "Finishing", share: 1 };
-  return { text: `Restoring, tile ${status.tiles_done + 1} of ${status.tiles_total}`, share: status.tiles_done / status.tiles_total };
+/** What is going on with a version, and the share of it that is done where that is known. */
+function progressOf(version) {
+  const { status } = version;
+  if (version.refusal || status?.state === "done") return null;
+  if (!status) return { text: version.sending ? "Sending" : "Waiting" };
+  if (status.state === "waiting") return { text: "Waiting for its turn" };
+  if (status.stage === "reading") return { text: "Reading the file" };
+  if (status.stage === "finishing") return { text: "Preparing the view" };
+  const { tiles_done: done, tiles_total: total } = status;
+  return total ? { text: `Restoring, part ${Math.min(done + 1, total)} of ${total}`, share: done / total } : { text: "Restoring" };
+}
+
+function showProgress(bar, progress) {
+  if (progress?.share === undefined) bar.removeAttribute("value");
+  else bar.value = progress.share;
 }
 
 /** Bring everything that shows an item up to date. */
 function refresh(item) {
   if (!items.includes(item)) return;
-  const progress = progressOf(item);
+  const progress = progressOf(item.version);
   const thumb = item.entry.querySelector(".thumb");
+  const refusal = shownOf(item).refusal;
   thumb.classList.toggle("pending", Boolean(progress));
-  thumb.classList.toggle("failed", Boolean(item.refusal));
-  thumb.title = item.refusal ? `${item.name}: ${item.refusal}` : item.name;
+  thumb.classList.toggle("failed", Boolean(refusal));
+  thumb.title = refusal ? `${item.name}: ${refusal}` : item.name;
   const bar = thumb.querySelector("progress");
   bar.hidden = !progress;
-  bar.value = progress?.share ?? 0;
-  if (!item.painted && item.status?.width) {
+  showProgress(bar, progress);
+  if (!item.painted && item.version.status?.width) {
     item.painted = true;
-    askBitmap(`pictures/${item.id}/layers/thumbnail`).then((bitmap) => paintThumbnail(item, bitmap), () => {});
+    askBitmap(`pictures/${item.version.id}/layers/thumbnail`).then((bitmap) => paintThumbnail(item, bitmap), () => {});
   }
   if (item === current) refreshCurrent();
   refreshSaving();
@@ -228,30 +379,45 @@ function select(item) {
   refreshSaving();
 }
 
+function step(by) {
+  const next = items[items.indexOf(current) + by];
+  if (next) select(next);
+}
+
 function refreshCurrent() {
   const item = current;
-  const progress = progressOf(item);
+  const shown = shownOf(item);
+  const progress = progressOf(item.version);
   $("working").hidden = !progress;
   if (progress) {
     $("working-text").textContent = progress.text;
-    $("working-bar").value = progress.share;
+    showProgress($("working-bar"), progress);
   }
-  $("refused").hidden = !item.refusal;
-  $("zoom").hidden = Boolean(item.refusal);
-  if (item.refusal) {
+  $("refused").hidden = !shown.refusal;
+  $("zoom").hidden = Boolean(shown.refusal);
+  if (shown.refusal) {
     $("refused-title").textContent = `${item.name} was refused`;
-    $("refused-text").textContent = sentence(item.refusal);
-    $("retry").hidden = !(item.file && item.passing);
+    $("refused-text").textContent = sentence(shown.refusal);
+    $("retry").hidden = !(item.file && shown.passing);
   }
-  const done = item.status?.state === "done" && !item.refusal;
-  $("texture").disabled = !done || !item.status.changed;
-  $("preset").disabled = $("as-is").disabled = !done;
-  $("as-is-row").hidden = !item.status?.facts?.earlier_compression;
-  $("as-is").checked = Boolean(item.status?.as_is);
-  refreshNotice(done ? item.status : null);
-  refreshFacts(item);
-  refreshFigures(item);
-  showLayers(item);
+  const done = isDone(shown);
+  $("texture").disabled = $("texture-all").disabled = !done || !shown.status.changed;
+  $("peek").hidden = !done || !shown.status.changed;
+  for (const button of $("presets").children) {
+    button.setAttribute("aria-pressed", String(button.value === item.version.choices.preset));
+    button.disabled = Boolean(shown.refusal) || !(done || item.file);
+  }
+  $("as-is").disabled = !done;
+  $("as-is-row").hidden = !shown.status?.facts?.earlier_compression;
+  $("as-is").checked = Boolean(item.version.choices.as_is);
+  $("previous").disabled = items[0] === item;
+  $("next").disabled = items.at(-1) === item;
+  $("previous").hidden = $("next").hidden = items.length < 2;
+  refreshNotice(done ? shown.status : null);
+  refreshFacts(item, shown);
+  refreshFigures(item, shown);
+  refreshSize();
+  showLayers(shown);
 }
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}`;
@@ -266,39 +432,42 @@ function refreshNotice(status) {
   $("force").hidden = !status || status.changed;
 }
 
-/** Show as much of an item as there is: the file itself, as browsers show it; the decoded original; everything. */
-async function showLayers(item) {
-  if (item.refusal || item.loading) return;
-  const wanted = item.status?.state === "done" ? "all" : item.status?.width ? "original" : item.file ? "file" : null;
+/** Show as much of a version as there is: the file itself, as browsers show it; the decoded original; everything. */
+async function showLayers(version) {
+  const { item } = version;
+  if (version.refusal || version.loading) return;
+  const wanted = version.status?.state === "done" ? "all" : version.status?.width ? "original" : item.file ? "file" : null;
   if (!wanted) return;
-  if (item.shown !== wanted || !item.layers) {
-    item.loading = true;
-    const reveal = item.shown && item.shown !== "all" && wanted === "all";
+  const showing = () => item === current && shownOf(item) === version;
+  if (version.shown !== wanted || !version.layers) {
+    version.loading = true;
+    const reveal = version.shown && version.shown !== "all" && wanted === "all" && item.versions.length === 1;
     try {
-      const layers = await load(item, wanted);
-      dropLayers(item);
-      Object.assign(item, { layers, shown: wanted });
-      if (item === current) viewer.show(layers, item.status?.grid, reveal);
+      const layers = await load(version, wanted);
+      dropLayers(version);
+      Object.assign(version, { layers, shown: wanted });
+      if (showing()) viewer.show(layers, version.status?.grid, reveal);
     } catch (error) {
-      if (error.status === 404) note(item, undefined);
-      else if (wanted !== "file") throw error; // A format that this browser does not know: the server will show it.
-      item.shown = wanted;
-      item.layers ??= null;
+      if (error.status === 404) note(version, undefined);
+      else if (wanted !== "file" && !(error instanceof Silence)) throw error; // A format that this browser does not know: the server will show it.
+      version.shown = error instanceof Silence ? null : wanted;
+      version.layers ??= null;
     } finally {
-      item.loading = false;
+      version.loading = false;
     }
     makeRoom();
     // It may have come further meanwhile.
-    if (item === current && wanted !== "all" && item.status?.width) showLayers(item);
-  } else if (viewer.layers !== item.layers) {
-    viewer.show(item.layers, item.status?.grid);
+    if (showing() && wanted !== "all" && version.status?.width) showLayers(version);
+  } else if (viewer.layers !== version.layers) {
+    viewer.show(version.layers, version.status?.grid);
   }
 }
 
-async function load(item, wanted) {
-  if (wanted === "file") return { original: await createImageBitmap(item.file) };
-  const layer = (name) => askBitmap(`pictures/${item.id}/layers/${name}`);
+async function load(version, wanted) {
+  if (wanted === "file") return { original: await createImageBitmap(version.item.file) };
+  const layer = (name) => askBitmap(`pictures/${version.id}/layers/${name}`);
   if (wanted === "original") return { original: await layer("original") };
+  if (!version.status.changed) return { original: await layer("original") };
   const [original, base, texture, mask] = await Promise.all(["original", "base", "texture", "mask"].map(layer));
   const colour = getComputedStyle(document.documentElement).getPropertyValue("--mask");
   const layers = { original, base, texture: cut(texture, mask), mask: tint(mask, colour) };
@@ -307,16 +476,16 @@ async function load(item, wanted) {
   return layers;
 }
 
-function dropLayers(item) {
-  if (viewer.layers === item.layers) viewer.layers = null;
-  item.layers?.original.close();
-  item.layers?.base?.close();
-  item.layers = null;
+function dropLayers(version) {
+  if (version.layers && viewer.layers === version.layers) viewer.layers = null;
+  version.layers?.original.close();
+  version.layers?.base?.close();
+  version.layers = null;
 }
 
 function makeRoom() {
-  const loaded = items.filter((item) => item.layers && item !== current).sort((a, b) => b.touched - a.touched);
-  loaded.slice(PICTURES_IN_MEMORY - 1).forEach(dropLayers);
+  const loaded = versionsOf(items).filter((version) => version.layers && version.item !== current);
+  loaded.sort((a, b) => b.item.touched - a.item.touched).slice(PICTURES_IN_MEMORY - 1).forEach(dropLayers);
 }
 
 // ---------------------------------------------------------------- the panel
@@ -330,38 +499,66 @@ function setDial(amount) {
 }
 
 let figuresTimer;
+let sizeTimer;
+let sizing;
 
 function turnDial() {
-  current.texture = Number($("texture").value) / 100;
-  setDial(current.texture);
-  refreshFigures(current);
+  const amount = Number($("texture").value) / 100;
+  for (const item of $("texture-all").checked ? items : [current]) item.texture = amount;
+  setDial(amount);
+  refreshFigures(current, shownOf(current));
+  refreshSize();
   save();
 }
 
-async function askFigures(item) {
-  const { id, texture } = item;
+async function askFigures(version) {
+  const { id, item } = version;
+  const { texture } = item;
   try {
-    const figures = await askJson(`pictures/${id}/figures`, { query: { texture } });
-    if (item.id === id) item.figures = figures;
-    if (item === current) refreshFigures(item);
+    version.figures = await askJson(`pictures/${id}/figures`, { query: { texture } });
+    if (item === current && shownOf(item) === version) refreshFigures(item, version);
   } catch (error) {
-    if (error.status === 404) note(item, undefined);
+    if (error.status === 404) note(version, undefined);
   }
 }
 
-function refreshFigures(item) {
-  const figures = item.figures ?? item.status?.figures;
-  const stale = Boolean(figures) && item.status.changed && figures.texture !== item.texture;
+function refreshFigures(item, version) {
+  const figures = version.figures ?? version.status?.figures;
+  const stale = Boolean(figures) && version.status.changed && figures.texture !== item.texture;
   const show = (id, text) => {
     $(id).textContent = text;
     $(id).classList.toggle("stale", stale);
   };
-  $("used-preset").textContent = item.status?.preset ?? "–";
-  const restored = figures && item.status.changed && figures.consistency !== null;
+  const restored = figures && version.status.changed && figures.consistency !== null;
   show("consistency", restored ? `${(Math.floor(figures.consistency * 10000) / 100).toFixed(2)} %` : "–");
   show("projection", !restored ? "–" : figures.projection_psnr === null ? "∞ dB" : `${figures.projection_psnr.toFixed(1)} dB`);
   clearTimeout(figuresTimer);
-  if (stale) figuresTimer = setTimeout(askFigures, FIGURES_AFTER_MS, item);
+  if (stale) figuresTimer = setTimeout(askFigures, FIGURES_AFTER_MS, version);
+}
+
+/** How the result is to be written. */
+function written(item) {
+  const quality = chosen.quality[chosen.format] || undefined;
+  return { texture: item.texture, format: chosen.format, quality };
+}
+
+/** Tell the size of what would be saved; the server keeps what it made to find out, so that saving is quick. */
+function refreshSize() {
+  clearTimeout(sizeTimer);
+  sizing?.abort();
+  const version = current && shownOf(current);
+  $("size").textContent = "";
+  if (!version || !isDone(version)) return;
+  $("size").textContent = "…";
+  sizeTimer = setTimeout(async () => {
+    sizing = new AbortController();
+    try {
+      const answer = await ask(`pictures/${version.id}/result`, { method: "HEAD", query: written(version.item), signal: sizing.signal });
+      $("size").textContent = `${bytes(Number(answer.headers.get("Content-Length")))}; the file has ${bytes(version.item.size)}`;
+    } catch (error) {
+      if (error.name !== "AbortError") $("size").textContent = "";
+    }
+  }, SIZE_AFTER_MS);
 }
 
 const UNITS = ["bytes", "kB", "MB", "GB"];
@@ -371,11 +568,11 @@ function bytes(count) {
   return `${(count / 1000 ** power).toFixed(power ? 1 : 0)} ${UNITS[power]}`;
 }
 
-function refreshFacts(item) {
-  const facts = item.status?.facts;
-  const described = item.id ?? item.name;
-  if ($("facts").dataset.of === `${described} ${Boolean(facts)}`) return;
-  $("facts").dataset.of = `${described} ${Boolean(facts)}`;
+function refreshFacts(item, version) {
+  const facts = version.status?.facts;
+  const described = `${version.id ?? item.name} ${Boolean(facts)}`;
+  if ($("facts").dataset.of === described) return;
+  $("facts").dataset.of = described;
   const fit = facts?.quality_fit === undefined || facts.quality_fit === 1 ? "" : "about ";
   const rows = {
     Name: item.name,
@@ -390,7 +587,6 @@ function refreshFacts(item) {
   $("facts").replaceChildren(...Object.entries(rows).map(([name, value]) => row(name, value || "–")));
   const tables = facts ? [["Luma", facts.luma_table], ["Chroma", facts.chroma_table]].filter(([, table]) => table) : [];
   $("tables-body").replaceChildren(...tables.map(([name, steps]) => table(name, steps)));
-  $("tables").hidden = Boolean(facts) && !tables.length;
 }
 
 const METADATA = { exif: "EXIF", icc_profile: "colour profile", dpi: "resolution", xmp: "XMP", comment: "comment" };
@@ -406,9 +602,9 @@ const row = (name, value) => element("div", null, element("dt", name), element("
 
 function table(name, steps) {
   const most = Math.max(...steps.flat());
-  const body = steps.map((line) => element("tr", null, ...line.map((step) => {
-    const cell = element("td", step);
-    cell.style.setProperty("--share", `${Math.round((step / most) * 40)}%`);
+  const body = steps.map((line) => element("tr", null, ...line.map((value) => {
+    const cell = element("td", value);
+    cell.style.setProperty("--share", `${Math.round((value / most) * 40)}%`);
     return cell;
   })));
   return element("table", null, element("caption", name), element("tbody", null, ...body));
@@ -418,13 +614,37 @@ function announce(text) {
   $("said").textContent = text;
 }
 
+let toast;
+
+/**
+ * Say something in passing.
+ * @param undo offered while it is there
+ * @param end called when it goes and nothing was undone
+ */
+function tell(text, undo, end) {
+  toast?.();
+  const timer = setTimeout(() => toast(), UNDO_MS);
+  toast = () => {
+    clearTimeout(timer);
+    toast = null;
+    $("toast").hidden = true;
+    end?.();
+  };
+  $("toast-text").textContent = text;
+  $("undo").hidden = !undo;
+  $("undo").onclick = () => {
+    end = undo;
+    toast();
+  };
+  $("toast").hidden = false;
+}
+
 // ---------------------------------------------------------------- saving
 
-const isDone = (item) => item.status?.state === "done" && !item.refusal;
-
 function refreshSaving() {
-  $("save").disabled = !current || !isDone(current) || $("save").dataset.busy === "true";
-  $("save-all").disabled = items.filter(isDone).length < 2 || $("save-all").dataset.busy === "true";
+  const done = items.filter((item) => isDone(shownOf(item)));
+  $("save").disabled = !current || !isDone(shownOf(current)) || $("save").dataset.busy === "true";
+  $("save-all").disabled = done.length < 2 || $("save-all").dataset.busy === "true";
 }
 
 function download(blob, name) {
@@ -445,10 +665,7 @@ async function saving(button, name, request) {
     download(await (await request()).blob(), name);
     announce(`${name} is saved`);
   } catch (error) {
-    announce(`Not saved: ${error.message}`);
-    $("notice").hidden = false;
-    $("notice-text").textContent = sentence(`not saved: ${error.message}`);
-    $("force").hidden = true;
+    tell(sentence(`not saved: ${error.message}`));
   } finally {
     button.dataset.busy = "false";
     button.textContent = label;
@@ -457,15 +674,25 @@ async function saving(button, name, request) {
 }
 
 function saveCurrent() {
-  const { id, name, texture } = current;
-  const format = $("format").value;
+  const { name } = current;
+  const { id } = shownOf(current);
+  const query = written(current);
   const stem = name.replace(/\.[^.]*$/, "") || name;
-  saving($("save"), `${stem}.redecoded${SUFFIXES[format]}`, () => ask(`pictures/${id}/result`, { query: { texture, format } }));
+  saving($("save"), `${stem}.redecoded${SUFFIXES[query.format]}`, () => ask(`pictures/${id}/result`, { query }));
 }
 
 function saveAll() {
-  const pictures = items.filter(isDone).map(({ id, name, texture }) => ({ id, name: name.slice(-200), texture }));
-  saving($("save-all"), "redecode.zip", () => ask("archives", { method: "POST", json: { pictures, format: $("format").value } }));
+  const done = items.filter((item) => isDone(shownOf(item)));
+  const pictures = done.map((item) => ({ id: shownOf(item).id, name: item.name.slice(-200), texture: item.texture }));
+  const quality = Number(chosen.quality[chosen.format]) || undefined;
+  saving($("save-all"), "redecode.zip", () => ask("archives", { method: "POST", json: { pictures, format: chosen.format, quality } }));
+}
+
+function offerQualities() {
+  const offered = QUALITIES[chosen.format] ?? [["", "lossless"]];
+  $("quality").replaceChildren(...offered.map(([value, text]) => Object.assign(element("option", text), { value })));
+  $("quality").value = chosen.quality[chosen.format] ?? "";
+  $("quality").disabled = offered.length < 2;
 }
 
 // ---------------------------------------------------------------- wiring
@@ -476,6 +703,7 @@ function listen() {
     open($("files").files);
     $("files").value = "";
   });
+  for (const button of document.querySelectorAll("[data-sample]")) button.addEventListener("click", () => openSample(button.dataset.sample));
   addEventListener("paste", (event) => open(event.clipboardData.files));
   const holdsFiles = (event) => event.dataTransfer.types.includes("Files");
   addEventListener("dragover", (event) => {
@@ -486,38 +714,73 @@ function listen() {
   addEventListener("dragleave", (event) => {
     if (!event.relatedTarget) $("drop").hidden = true;
   });
-  addEventListener("drop", (event) => {
+  addEventListener("drop", async (event) => {
     if (!holdsFiles(event)) return;
     event.preventDefault();
     $("drop").hidden = true;
-    open(event.dataTransfer.files);
+    const entries = [...event.dataTransfer.items].map((one) => one.webkitGetAsEntry?.()).filter(Boolean);
+    const files = event.dataTransfer.files;
+    open(entries.some((entry) => entry.isDirectory) ? await walk(entries) : files);
   });
   $("texture").addEventListener("input", turnDial);
   $("save").addEventListener("click", saveCurrent);
   $("save-all").addEventListener("click", saveAll);
-  $("cancel").addEventListener("click", () => remove(current));
+  $("cancel").addEventListener("click", () => cancel(current));
   $("dismiss").addEventListener("click", () => remove(current));
   $("retry").addEventListener("click", () => {
-    current.refusal = current.status = null;
+    const version = shownOf(current);
+    version.refusal = version.status = null;
     refresh(current);
     upload();
   });
-  $("preset").addEventListener("change", () => again(current, { preset: $("preset").value }));
-  $("as-is").addEventListener("change", () => again(current, { as_is: $("as-is").checked }));
+  $("as-is").addEventListener("change", () => choose(current, { as_is: $("as-is").checked || undefined }));
   $("force").addEventListener("submit", (event) => {
     event.preventDefault();
-    again(current, { force_quality: $("force-quality").value });
+    choose(current, { force_quality: $("force-quality").value });
+  });
+  $("format").value = chosen.format;
+  offerQualities();
+  $("format").addEventListener("change", () => {
+    remember({ format: $("format").value });
+    offerQualities();
+    refreshSize();
+  });
+  $("quality").addEventListener("change", () => {
+    remember({ quality: { ...chosen.quality, [chosen.format]: $("quality").value } });
+    refreshSize();
   });
   $("zoom-in").addEventListener("click", () => viewer.zoomStep(true));
   $("zoom-out").addEventListener("click", () => viewer.zoomStep(false));
   $("zoom-fit").addEventListener("click", () => viewer.fit());
   $("zoom-actual").addEventListener("click", () => viewer.zoomTo(1));
+  $("previous").addEventListener("click", () => step(-1));
+  $("next").addEventListener("click", () => step(1));
+  $("peek").addEventListener("pointerdown", () => peek(true));
+  for (const kind of ["pointerup", "pointercancel", "blur"]) addEventListener(kind, () => peek(false));
   for (const button of document.querySelectorAll("[data-overlay]")) button.addEventListener("click", () => toggle(button));
-  addEventListener("keydown", (event) => {
-    if (event.target.matches("input:not([type=range]), select") || event.ctrlKey || event.metaKey || event.altKey) return;
-    const button = document.querySelector(`[data-overlay][aria-keyshortcuts="${CSS.escape(event.key.toLowerCase())}"]`);
-    if (button && current) toggle(button);
+  addEventListener("keydown", press);
+  addEventListener("keyup", (event) => {
+    if (event.key === "o" || event.key === " " || event.key === "Enter") peek(false);
   });
+}
+
+function press(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || !current || $("asking").open) return;
+  if (event.target.matches("input:not([type=range]):not([type=checkbox]), select")) return;
+  if (event.target === $("peek") && (event.key === " " || event.key === "Enter")) return peek(true);
+  const button = document.querySelector(`[data-overlay][aria-keyshortcuts="${CSS.escape(event.key.toLowerCase())}"]`);
+  const elsewhere = event.target.matches("input, summary, canvas, [role=slider]");
+  if (button) toggle(button);
+  else if (event.key === "o") peek(true);
+  else if (["+", "=", "-", "0", "1"].includes(event.key)) viewer.key(event);
+  else if (event.key === "Delete") remove(current);
+  else if (event.key === "ArrowLeft" && !elsewhere) step(-1);
+  else if (event.key === "ArrowRight" && !elsewhere) step(1);
+}
+
+function peek(on) {
+  viewer.peek(on);
+  $("peek").classList.toggle("held", on);
 }
 
 function toggle(button) {
@@ -526,21 +789,42 @@ function toggle(button) {
   viewer.toggle(button.dataset.overlay, on);
 }
 
-/** Restore a picture in another way, and otherwise as before; the server still has its file. */
-function again(item, choices) {
-  Object.assign(item.status, choices);
-  const { preset, force_quality, as_is } = item.status;
-  send(item, `pictures/${item.id}/again`, { method: "POST", query: { preset, force_quality, as_is } });
+async function openSample(name) {
+  const answer = await fetch(new URL(`page/${name}`, document.baseURI));
+  open([new File([await answer.blob()], name, { type: "image/jpeg" })]);
 }
 
 async function offerPresets() {
   const { presets } = await askJson("presets");
-  $("preset").replaceChildren(...presets.map(({ name }) => element("option", name)));
-  $("preset").value = presets.find((preset) => preset.default).name;
+  if (!presets.some(({ name }) => name === chosen.preset)) chosen.preset = presets.find((preset) => preset.default).name;
+  $("presets").replaceChildren(...presets.map(({ name }) => {
+    const button = Object.assign(element("button", PRESETS[name] ?? name), { type: "button", value: name });
+    button.addEventListener("click", () => {
+      remember({ preset: name });
+      choose(current, { preset: name });
+    });
+    return button;
+  }));
   $("preset-row").hidden = presets.length < 2;
 }
 
+/** Tell within seconds that the server is gone, and go on when it is back. */
+function watchServer() {
+  onSilence((silent) => {
+    $("silence").hidden = !silent;
+    if (!silent && current) {
+      upload();
+      poll();
+      refreshCurrent();
+    }
+  });
+  setInterval(() => {
+    if (!document.hidden) knock();
+  }, KNOCK_EVERY_MS);
+}
+
 listen();
+watchServer();
 await offerPresets();
 await reopen();
 document.documentElement.dataset.ready = "true";

@@ -10,6 +10,7 @@ const MIN_GRID = 5; // Closer lines would be a gray veil.
 const AMPLIFY_TWICE = 3; // How many times the difference is doubled.
 const MASK_STRENGTH = 0.55;
 const REVEAL_MS = 700;
+const PANS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"];
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
@@ -51,6 +52,7 @@ export class Viewer {
     this.scratch = sheet(1, 1);
     this.layers = null;
     this.amount = 1;
+    this.peeking = false;
     this.overlays = new Set();
     this.share = 0.5; // Of the width, where the divider stands.
     this.fitted = true;
@@ -81,6 +83,12 @@ export class Viewer {
 
   setAmount(amount) {
     this.amount = amount;
+    this.draw();
+  }
+
+  /** Show the original alone, for as long as somebody wants to see it. */
+  peek(on) {
+    this.peeking = on;
     this.draw();
   }
 
@@ -191,8 +199,8 @@ export class Viewer {
     const { context, width, height } = this;
     context.clearRect(0, 0, width, height);
     const restored = Boolean(this.layers?.base);
-    const split = restored ? Math.round(this.share * width) : width;
-    this.#placeDivider(restored);
+    const split = restored && !this.peeking ? Math.round(this.share * width) : width;
+    this.#placeDivider(restored && !this.peeking);
     if (!this.layers) return;
     this.#within(context, 0, split, () => this.#blit(context, this.layers.original));
     if (restored) {
@@ -345,7 +353,9 @@ export class Viewer {
       if (this.fitted) this.zoomTo(Math.max(1, this.scale * 2), x, y);
       else this.fit();
     });
-    canvas.addEventListener("keydown", (event) => this.#key(event));
+    canvas.addEventListener("keydown", (event) => {
+      if (PANS.includes(event.key)) this.key(event);
+    });
     divider.addEventListener("pointerdown", (event) => divider.setPointerCapture(event.pointerId));
     divider.addEventListener("pointermove", (event) => {
       if (divider.hasPointerCapture(event.pointerId)) this.divide(place(event).x / this.width);
@@ -360,7 +370,8 @@ export class Viewer {
     this.zoomTo((this.scale * distance(now)) / Math.max(distance(last), 1), (now.x + other.x) / 2, (now.y + other.y) / 2);
   }
 
-  #key(event) {
+  /** Zoom or pan as a key says, if it is one of those that do. */
+  key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const far = Math.min(this.width, this.height) / 8;
     const actions = {
