@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning_fabric")
 
 import onnxruntime  # noqa: E402
+from lightning_fabric import Fabric  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from redecode import weights  # noqa: E402
@@ -371,6 +372,23 @@ def test_recipes_in_the_project_are_sound() -> None:
         plan = recipe.read(path, recipe.TextureRecipe if "texture" in path.name else recipe.EdgeRecipe)
         assert plan.data.patch % ALIGNMENT == 0, path.name
         assert plan.data.decay_patch % ALIGNMENT == 0, path.name
+
+
+def test_stable_checkpoints_in_the_project_can_be_resumed() -> None:
+    root = Path(__file__).parents[2]
+    paths = sorted((root / "checkpoints" / "stable").glob("*.safetensors"))
+    assert paths
+    for path in paths:
+        assert path.stat().st_size < 16 * 2**20
+        plan = recipe.read(root / "recipes" / f"{path.stem}.toml", recipe.EdgeRecipe)
+        state, _ = trainer._prepare(Fabric(accelerator="cpu"), "edge", plan, root / "recipes")
+        checkpoint.load(path, "edge", plan.network, state)
+        assert state.branch is None
+        assert state.step > 0
+        assert state.optimizers["network"].state_dict()["state"], "without its moments a run would begin anew"
+        with (root / "docs" / "curves" / f"{path.stem}.csv").open() as file:
+            rows = [int(row["step"]) for row in csv.DictReader(file)]
+        assert rows == [row["step"] for row in state.curve]
 
 
 @pytest.mark.parametrize(
