@@ -131,7 +131,6 @@ HISTORIES: dict[str, tuple[Step, ...]] = {
     "q75 > q95": (save(75), save(95)),
     "q90 > crop by 4, 3 > q60": (save(90), crop(4, 3), save(60)),
     "q95, scaled to 0.75 > q75": (save(95), scale(0.75), save(75)),
-    "original, PNG": (save(PNG),),
 }
 
 
@@ -168,9 +167,11 @@ def measure(decoder: Decoder, original: Pixels, steps: tuple[Step, ...]) -> dict
     return row
 
 
-def summary(rows: list[dict[str, float]]) -> dict[str, float]:
+def summary(rows: list[dict[str, float]]) -> dict[str, float | None]:
+    """Means, and the least of what is worst; None where a picture is exact, so that there is no PSNR."""
     reduce = {name: min if name.startswith("worst") else np.mean for name in rows[0]}
-    return {name: round(float(reduce[name]([row[name] for row in rows])), 3) for name in rows[0]}
+    values = {name: float(reduce[name]([row[name] for row in rows])) for name in rows[0]}
+    return {name: round(value, 3) if np.isfinite(value) else None for name, value in values.items()}
 
 
 def main() -> None:
