@@ -263,6 +263,7 @@ def test_a_profile_for_other_channels_is_left_out_with_a_word(channels: int, of:
 # Orientation.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("order", [">", "<"])
 def test_strip_keeps_the_picture_upright(orientation: int, order: str) -> None:

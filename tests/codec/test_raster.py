@@ -123,6 +123,7 @@ def test_animations_are_refused_with_a_sentence(name: str, count: int) -> None:
     assert raster.read(saved(frames[0], name, save_all=True)).pixels.shape == (16, 16, 3)
 
 
+@pytest.mark.slow
 def test_a_large_picture_takes_little_more_than_its_pixels() -> None:
     """Of Pillow's own copy (four bytes per pixel) and ours, in a process of its own."""
     if not os.path.isdir("/proc/self"):
@@ -151,6 +152,7 @@ def pages(example: bytes) -> list[Image.Image]:
     return [whole.crop((0, 0, 320, 256)), whole.crop((8, 16, 408, 256)), whole.convert("L").crop((0, 0, 320, 240)), noise]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["raw", "tiff_adobe_deflate", "tiff_lzw"])
 @pytest.mark.parametrize("depth", [8, 16])
 def test_all_pages_of_a_tiff(pages: list[Image.Image], compression: str, depth: int) -> None:
@@ -364,6 +366,7 @@ def test_refusals() -> None:
         raster.read(saved(Image.new("L", (100, 100))), max_pixels=9999)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crop", [(0, 0), (4, 3)])
 def test_what_came_later_stays_as_it_is(crop: tuple[int, int]) -> None:
     with Image.open(EXAMPLES / "parrots-q10.jpg") as image:

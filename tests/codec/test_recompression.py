@@ -85,6 +85,7 @@ def test_what_came_later_keeps_its_own_cells(original: np.ndarray, decoder: Deco
     assert psnr(truth, ours) > psnr(truth, as_is) + 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "crop", "second"), [(10, (4, 3), 75), (10, (4, 3), 95), (30, (5, 2), 60), (50, (0, 6), 90), (20, (1, 0), 80)]
 )
@@ -104,6 +105,7 @@ def test_restoring_on_another_grid_gains(original: np.ndarray, decoder: Decoder)
     assert psnr(truth, ours) > psnr(truth, as_is) + 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subsampling", ["4:2:0", "4:2:2", "4:4:4"])
 @pytest.mark.parametrize("quality", [10, 50, 75, 90, 97])
 def test_what_was_compressed_once_has_no_past(original: np.ndarray, quality: int, subsampling: str) -> None:
@@ -135,6 +137,7 @@ def test_a_part_of_a_picture_has_its_part_of_the_past(original: np.ndarray) -> N
     assert (part.past.image.height, part.past.image.width) == (part.height, part.width)
 
 
+@pytest.mark.slow
 def test_tiles_of_a_picture_with_a_past_make_the_whole(original: np.ndarray, decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     large = np.tile(original, (2, 2, 1))
     for crop in ((0, 0), (4, 3)):

@@ -98,6 +98,7 @@ def torchmetrics_psnr_b(reference: NDArray[np.uint8], restored: NDArray[np.uint8
     return float(functional.peak_signal_noise_ratio_with_blocked_effect(*tensors, data_range=255.0))
 
 
+@pytest.mark.slow
 def test_psnr_b_without_visible_blocks_is_that_of_torchmetrics() -> None:
     rng = np.random.default_rng(3)
     reference = rng.integers(0, 256, (64, 72)).astype(np.uint8)

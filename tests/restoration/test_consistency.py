@@ -66,6 +66,7 @@ def plain(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subsampling", jpeg.SUBSAMPLINGS)
 @pytest.mark.parametrize("quality", [5, 20, 50, 80, 92, 97])
 def test_every_component_is_consistent_at_every_quality(decoder: Decoder, colourful: np.ndarray, quality: int, subsampling: str) -> None:
@@ -81,6 +82,7 @@ def test_every_component_is_consistent_at_every_quality(decoder: Decoder, colour
     assert decoded.consistency == pytest.approx(share, abs=0.004)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0", None])
 @pytest.mark.parametrize("quality", [15, 50, 85, 90, 92, 95])
 def test_never_fewer_blocks_than_the_plain_decode(decoder: Decoder, colourful: np.ndarray, quality: int, subsampling: str | None) -> None:
@@ -150,6 +152,7 @@ def outside_rgb(pixels: np.ndarray, kind: str, quality: int, subsampling: int) -
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["camera", "video", "yellow"])
 @pytest.mark.parametrize(("quality", "subsampling"), [(75, 2), (75, 0), (90, 1), (95, 2), (98, 0)])
 @pytest.mark.parametrize("texture", [0.0, 1.0])
