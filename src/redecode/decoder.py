@@ -208,6 +208,7 @@ class Decoder:
         # Where the mask is empty, texture changes nothing.
         needed = texture and (layers or any(mask.any() for mask in masks))
         layer = self.texture_layer(around, base) if needed else None
+        plain = functools.cache(around.planes)
 
         def finish(index: int) -> tuple[Tile, Restored]:
             part, mask, (rows, columns) = parts[index], masks[index], kept[index]
@@ -215,7 +216,8 @@ class Decoder:
             own_texture = None if layer is None else layer[:, rows, columns]
             fused = own if own_texture is None else fuse(own, own_texture, mask, texture)
             file = picture.crop((part.rows.keep_start, part.rows.keep_stop), (part.columns.keep_start, part.columns.keep_stop))
-            return part, Restored(render(fused, file, project), mask, *((own, own_texture) if layers else (None, None)))
+            rendered = render(fused, file, project, lambda: plain()[:, rows, columns])
+            return part, Restored(rendered, mask, *((own, own_texture) if layers else (None, None)))
 
         return list(in_turn(finish, range(len(parts))))
 

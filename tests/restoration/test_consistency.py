@@ -14,6 +14,7 @@ from scipy.fft import dctn, idctn
 from redecode import Decoded, Decoder
 from redecode.codec import jpeg
 from redecode.codec.jpeg import JpegImage
+from redecode.restoration import render
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 # ITU-T T.871.
@@ -173,3 +174,19 @@ def test_decoded_says_both_figures(decoder: Decoder, colourful: np.ndarray) -> N
     assert decoded.consistency is not None
     assert decoded.raw_consistency is not None
     assert decoded.raw_consistency < 0.8 < 0.95 < decoded.consistency
+
+
+def test_the_number_of_threads_changes_nothing(photograph: np.ndarray) -> None:
+    """One thread renders a picture in one piece, two in strips: a block that falls back on the plain decode must not tell them apart."""
+    one, two = Decoder("fast", threads=1), Decoder("fast", threads=2)
+    for quality in (5, 20, 75, 92):
+        data = jpeg.compress(photograph, quality)
+        np.testing.assert_array_equal(one.decode(data).image, two.decode(data).image)
+
+
+def test_rendering_by_strips_changes_nothing(photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = jpeg.read(jpeg.compress(photograph, 92))
+    planes = image.planes() + np.float32(6) * np.random.default_rng(0).standard_normal(image.planes().shape, np.float32)
+    whole = render.to_pixels(planes, image, project=True)
+    monkeypatch.setattr(render, "_STRIP", 16)
+    np.testing.assert_array_equal(render.to_pixels(planes, image, project=True), whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from ..codec import colour
 from ..codec.picture import Picture, by_past
 from ..errors import UnsupportedError
 from . import projection, repair
-from .repair import Tally
+from .repair import Plain, Tally
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -39,26 +40,31 @@ class Rendered:
     correction: int = 0
 
 
-def render(planes: Float32, picture: Picture, project: bool) -> Rendered:
+def render(planes: Float32, picture: Picture, project: bool, plain: Plain | None = None) -> Rendered:
     """Planes to 8-bit pixels.
 
     Args:
         planes: float32 [components, H, W], 0 … 255.
         picture: the file.
         project: whether they are projected onto the file's quantization cells; a picture without a file has none.
+        plain: gives the planes of the plain decode of a part of a picture: near its borders subsampled chroma depends on what lies beyond,
+            which the part itself does not know. None takes what it knows; so do pictures with a past.
     """
     if (times := by_past(picture)) is not None:
         return _joined(planes, times, project)
     pixels = []
     told, correction = Tally(), 0
+    first = 0
     for part, layer in split(planes, picture):
-        cells = part.cells
+        cells, channels = part.cells, slice(first, first + part.channels)
+        first = channels.stop
         free = colour.to_uint8(colour.to_rgb(layer))
         if cells is None:
             pixels.append(free)
             continue
         if project:
-            rendered, own = repair.render(layer, cells)
+            around = None if plain is None else functools.partial(_some, plain, channels)
+            rendered, own = repair.render(layer, cells, plain=around)
             moved = np.subtract(rendered, free, dtype=np.int16).ravel()
             correction += int(np.einsum("i,i", moved, moved, dtype=np.int64))
         else:
@@ -67,6 +73,10 @@ def render(planes: Float32, picture: Picture, project: bool) -> Rendered:
         told += own
     whole = pixels[0] if len(pixels) == 1 else _inks(np.concatenate([p.reshape(*p.shape[:2], -1) for p in pixels], axis=2), picture)
     return Rendered(whole, told, correction)
+
+
+def _some(plain: Plain, channels: slice) -> Float32:
+    return plain()[channels]
 
 
 def _joined(planes: Float32, times: tuple[Picture, Picture, NDArray[np.bool_]], project: bool) -> Rendered:
@@ -109,13 +119,24 @@ def render_by_strips(planes: Callable[[slice], Float32], picture: Picture, proje
     for first in range(0, bottom, step):
         last = min(first + step, bottom)
         rows = slice(max(0, first - top), last - top)
-        strip = render(planes(rows), picture.crop((first, last), (0, right)), project)
+        plain = functools.partial(_plain_strip, picture, (first, last), (bottom, right))
+        strip = render(planes(rows), picture.crop((first, last), (0, right)), project, plain)
         if whole is None:
             whole = np.empty((picture.height, *strip.pixels.shape[1:]), np.uint8)
         whole[rows] = strip.pixels
         told, correction = told + strip.tally, correction + strip.correction
     assert whole is not None
     return Rendered(whole, told, correction)
+
+
+def _plain_strip(picture: Picture, rows: tuple[int, int], size: tuple[int, int]) -> Float32:
+    """The plain decode of some rows of a picture, as they are in the whole."""
+    (first, last), (bottom, right), unit = rows, size, picture.unit[0]
+    start, stop = max(0, first - unit), min(last + unit, bottom)
+    # What is missing above the picture is no part of its planes.
+    missing = max(0, picture.origin[0] - start)
+    above = max(0, first - start - missing)
+    return picture.crop((start, stop), (0, right)).planes()[:, above : above + last - max(first, picture.origin[0])]
 
 
 def to_deep_pixels(planes: Float32, picture: Picture, project: bool) -> NDArray[np.uint16]:

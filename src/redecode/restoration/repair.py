@@ -7,6 +7,7 @@ agree with the file as well, it keeps the colours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from .projection import MARGIN, Samples, agreeing_blocks, explained_blocks, proj
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+Plain = Callable[[], Float32]
 
 # Rounds of repair, and the factor by which the distance from the cells' borders grows with each.
 REPAIRS = 6
@@ -29,7 +31,7 @@ BLENDS = 16
 MAX_SHIFT = 2.0
 
 
-def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN) -> Pixels:
+def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN, plain: Plain | None = None) -> Pixels:
     """Project and convert to 8-bit pixels that encode to the file's coefficients again.
 
     Colours outside the gamut are clipped, as viewers do. MCUs (the smallest parts with whole blocks of all components) in which clipping
@@ -40,14 +42,15 @@ def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN) -> Pixe
         planes: float32 [components, H, W], 0 … 255.
         image: the file.
         margin: as :func:`redecode.restoration.projection.project`.
+        plain: gives the planes of the plain decode, where they depend on what lies around the file; None takes its own.
 
     Returns:
         uint8 [H, W, 3] RGB, or [H, W] for a gray file.
     """
-    return render(planes, image, margin)[0]
+    return render(planes, image, margin, plain)[0]
 
 
-def render(planes: Float32, image: JpegImage, margin: float = MARGIN) -> tuple[Pixels, Tally]:
+def render(planes: Float32, image: JpegImage, margin: float = MARGIN, plain: Plain | None = None) -> tuple[Pixels, Tally]:
     """As :func:`to_pixels`, and the :func:`tally` of the pixels."""
     projected = project(planes, image, margin)
     pixels = colour.to_uint8(colour.to_rgb(projected))
@@ -56,7 +59,7 @@ def render(planes: Float32, image: JpegImage, margin: float = MARGIN) -> tuple[P
     if not len(mcus.rows):
         return pixels, _told(agreeing)
     before = mcus.cut(pixels)
-    after = _repaired(mcus, projected, before, margin)
+    after = _repaired(mcus, projected, before, margin, plain or image.planes)
     mcus.paste(after, pixels)
     return pixels, _told(agreeing, mcus, before, after)
 
@@ -108,7 +111,7 @@ def _told(
     return Tally(blocks, blocks - unexplained, agreeing[0].size, encoded)
 
 
-def _repaired(mcus: _Mcus, projected: Float32, pixels: NDArray[Any], margin: float) -> NDArray[Any]:
+def _repaired(mcus: _Mcus, projected: Float32, pixels: NDArray[Any], margin: float, plain: Plain) -> NDArray[Any]:
     """Better pixels for MCUs, uint8 [MCUs, H, W, …]."""
     best = pixels.copy()
     agreeing = mcus.agreeing(best)
@@ -117,8 +120,7 @@ def _repaired(mcus: _Mcus, projected: Float32, pixels: NDArray[Any], margin: flo
     left = np.flatnonzero(~agreeing.all(1))
     if len(left):
         part = mcus.take(left)
-        plain = part.cut(np.moveaxis(mcus.image.planes(), 0, 2))
-        best[left] = _no_worse_than(plain, part, planes[left], best[left], agreeing[left])
+        best[left] = _no_worse_than(part.cut(np.moveaxis(plain(), 0, 2)), part, planes[left], best[left], agreeing[left])
     return best
 
 
