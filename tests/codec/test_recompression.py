@@ -13,7 +13,6 @@ from redecode.codec import jpeg
 from redecode.codec.jpeg import JpegImage, Past
 from redecode.codec.picture import read
 from redecode.codec.recompression import find_past
-from redecode.errors import UnsupportedError
 from redecode.evaluation.metrics import psnr
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -180,11 +179,12 @@ def test_a_forced_quality_is_for_jpegs_too(original: np.ndarray, decoder: Decode
     np.testing.assert_array_equal(decoder.decode(too_fine, texture=0).image, decoder.decode(read(data, as_is=True), texture=0).image)
 
 
-def test_a_forced_quality_needs_luma(original: np.ndarray) -> None:
+def test_a_forced_quality_leaves_inks_as_they_are(original: np.ndarray, decoder: Decoder) -> None:
     buffer = io.BytesIO()
     Image.fromarray(original).convert("CMYK").save(buffer, "JPEG", quality=90)
-    with pytest.raises(UnsupportedError, match="CMYK"):
-        read(buffer.getvalue(), force_quality=10)
+    forced = read(buffer.getvalue(), force_quality=10)
+    assert "CMYK-coded one was restored as it is" in forced.notes[0]
+    np.testing.assert_array_equal(decoder.decode(forced).image, decoder.decode(read(buffer.getvalue())).image)
 
 
 @pytest.mark.parametrize("scale", [8, 16])

@@ -180,6 +180,8 @@ class JpegImage:
         quality, share = past.trace.quality, past.holds.mean()
         if past.trace.forced and share:
             return f"it was restored as a picture of quality {quality}, as asked"
+        if past.trace.forced and self.colour_model not in ("gray", "YCbCr"):
+            return f"a quality can be forced on gray and YCbCr-coded JPEGs; this {self.colour_model}-coded one was restored as it is"
         if past.trace.forced:
             return f"it was to be restored as a picture of quality {quality}, but its own is {self.quality}: restored as it is"
         where = "" if share == 1 else f" where it shows, in {share:.0%} of the picture"

@@ -21,7 +21,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UnsupportedError
 from . import colour, dct
 from .jpeg import Component, JpegImage, Past, coefficients_of, pixels_per_sample
 from .quality import STANDARD, nearest_quality, standard_tables
@@ -80,16 +79,12 @@ def find_past(image: JpegImage) -> Past | None:
 def forced_past(image: JpegImage, quality: int) -> Past:
     """What a picture is if a user says that it was compressed at this quality factor before.
 
-    It holds nowhere where the file itself was compressed as strongly: there is nothing to know then that it does not say.
-
-    Raises:
-        UnsupportedError: another colour model than gray and YCbCr.
+    It holds nowhere where the file itself was compressed as strongly: there is nothing to know then that it does not say. Nor does it in
+    colour models other than gray and YCbCr.
     """
-    if image.colour_model not in ("gray", "YCbCr"):
-        raise UnsupportedError(f"a quality can be forced on gray and YCbCr-coded JPEGs, not on {image.colour_model}-coded ones")
     trace = of_quality(quality, image.gray)
     units = [-(-length // unit) for length, unit in zip((image.height, image.width), image.unit, strict=True)]
-    if image.quality <= quality:
+    if image.quality <= quality or image.colour_model not in ("gray", "YCbCr"):
         return Past(trace, np.zeros(units, bool))
     found = find_past(image)
     return Past(replace(trace, offset=found.trace.offset) if found else trace, np.ones(units, bool))
