@@ -72,8 +72,10 @@ def small(tmp_path: Path) -> Path:
     return folder
 
 
-def silent(unshare: list[str], tmp_path: Path, *arguments: str | Path, asked: frozenset[str] = frozenset()) -> None:
-    """Run Python with these arguments; nothing may leave the machine but for the addresses `asked`, and nothing may come into the home."""
+def silent(
+    unshare: list[str], tmp_path: Path, *arguments: str | Path, asked: frozenset[str] = frozenset(), kept: frozenset[str] = frozenset()
+) -> None:
+    """Run Python; nothing may leave the machine but for the addresses `asked`, nothing may come into the home but for the files `kept`."""
     home, log = tmp_path / "home", tmp_path / "log"
     home.mkdir()
     env = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LANG", "LD_LIBRARY_PATH")}
@@ -83,7 +85,7 @@ def silent(unshare: list[str], tmp_path: Path, *arguments: str | Path, asked: fr
     assert done.returncode == 0, done.stderr
     called = set(ADDRESS.findall(log.read_text(errors="replace"))) - {"::1"}
     assert {address for address in called if not address.removeprefix("::ffff:").startswith("127.")} <= asked
-    assert [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()] == []
+    assert {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()} <= kept
 
 
 def test_the_command(unshare: list[str], small: Path, tmp_path: Path) -> None:
@@ -107,4 +109,6 @@ def test_a_cluster(unshare: list[str], tmp_path: Path) -> None:
     pytest.importorskip("ray")
     # Whatever it is told, Ray asks the metadata service of its own machine whether that is in a cloud, and a name server for Google's.
     servers = re.findall(r"^nameserver (\S+)", Path("/etc/resolv.conf").read_text(), re.MULTILINE)
-    silent(unshare, tmp_path, "-c", CLUSTER, asked=frozenset({"169.254.169.254", *servers}))
+    asked = frozenset({"169.254.169.254", *servers})
+    # The token by which the processes of a cluster know each other.
+    silent(unshare, tmp_path, "-c", CLUSTER, asked=asked, kept=frozenset({".ray/auth_token"}))
