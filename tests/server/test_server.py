@@ -541,8 +541,6 @@ def test_public_addresses_need_a_token(host: str, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.slow
-# Requests that are made up end before the file of their body is closed by anything but its deletion.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_openapi_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     import schemathesis
     from hypothesis import HealthCheck, given, settings
