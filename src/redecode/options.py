@@ -32,7 +32,6 @@ class Choice:
         among: the numbers to choose from.
         unset: what None means, where that is the default.
         unit: of a number.
-        negative: the flag that turns off what is on by default.
     """
 
     help: str
@@ -42,7 +41,6 @@ class Choice:
     among: tuple[int, ...] | None = None
     unset: str | None = None
     unit: str | None = None
-    negative: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Options:
     ] = 3
     preset: Annotated[Preset, Choice("Which networks.", scope="restoring")] = DEFAULT_PRESET
     layer: Annotated[Layer, Choice("Write this layer; the mask is white where texture may enter.")] = "fused"
-    projection: Annotated[bool, Choice("Keep the result consistent with the file's data.", negative="no_projection")] = True
+    projection: Annotated[bool, Choice("Keep the result consistent with the file's data.")] = True
     format: Annotated[
         FormatName | Literal["jpg", "same"] | None,
         Choice("Format of the results; same is that of the file, or png where that cannot be written.", unset="png; jpeg with same_size"),

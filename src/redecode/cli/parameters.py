@@ -59,8 +59,8 @@ def _parameter(name: str, default: Any, unset: str | None) -> inspect.Parameter:
     choice, flag = CHOICES[name], f"--{name.replace('_', '-')}"
     kind: Any = TYPES[name]
     more: dict[str, Any] = {}
-    if choice.negative:
-        flag = f"{flag}/--{choice.negative.replace('_', '-')}"
+    if default is True:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
     texts = tuple(str(value) for value in choice.among or TEXTS[name])
     if texts:
         # Commands choose among texts.

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 BLOCK = 8
 
 Float32 = NDArray[np.float32]
-
-
 Float64 = NDArray[np.float64]
 
 
