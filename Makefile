@@ -23,10 +23,10 @@ lint: $(VENV)/.dev ## Check format, lint, types and who imports whom
 	$(BIN)/lint-imports
 
 check: lint ## lint, and the unit tests: under a minute, for every commit
-	$(BIN)/pytest -m "not slow and not browser and not cluster"
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow and not browser and not cluster"
 
 test: lint ## lint, and every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 format: $(VENV)/.dev ## Format the code and sort its imports
 	$(BIN)/ruff format .

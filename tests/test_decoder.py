@@ -27,7 +27,7 @@ def restorer() -> Decoder:
 
 
 @pytest.mark.parametrize("precision", weights.PRECISIONS)
-@pytest.mark.parametrize(("layer", "name"), {(k, v) for preset in weights.PRESETS.values() for k, v in preset.items()})
+@pytest.mark.parametrize(("layer", "name"), sorted({pair for preset in weights.PRESETS.values() for pair in preset.items()}))
 def test_records_tell_where_weights_come_from(layer: str, name: str, precision: str) -> None:
     record = weights.load(name, precision).record
     assert record["network"] == layer

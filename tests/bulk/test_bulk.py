@@ -682,6 +682,7 @@ def test_a_file_that_is_gone_is_not_its_fault(tmp_path: Path) -> None:
     assert (row.status, "no such file" in row.message) == (UNREACHED, True)
 
 
+@pytest.mark.slow
 def test_dry_run(tmp_path: Path) -> None:
     make_archive(tmp_path / "in", 40, broken_every=33)
     result = redecode("bulk", tmp_path / "in", tmp_path / "out", "--dry-run", "--workers", 2)

@@ -146,6 +146,7 @@ def test_s3_on_a_bad_day(s3: Moody, tmp_path: Path) -> None:
     assert "1 restored, 0 failed, 12 were there already, 1 failed before" in bulk("s3://bucket/in/*/*.jpg", "s3://bucket/out")
 
 
+@pytest.mark.slow
 def test_s3_as_a_store(s3: Moody) -> None:
     store = stores.make("s3://bucket/place")
     with pytest.raises(FileNotFoundError):
@@ -159,6 +160,7 @@ def test_s3_as_a_store(s3: Moody) -> None:
         store.info("lock")
 
 
+@pytest.mark.slow
 def test_s3_keys_that_lead_out(s3: Moody, tmp_path: Path) -> None:
     made = next(iter(pictures(1).values()))
     store = stores.make("s3://bucket/evil")
@@ -174,6 +176,7 @@ def test_s3_keys_that_lead_out(s3: Moody, tmp_path: Path) -> None:
     assert {row.input for row in manifest.rows(stores.make(str(out))) if row.status != DONE} == {"../../pwned.jpg", "con.jpg", "//"}
 
 
+@pytest.mark.slow
 def test_a_tar_in_s3(s3: Moody, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -225,6 +228,7 @@ def test_segments_on_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(list(manifest.rows(store))) == 200
 
 
+@pytest.mark.slow
 def test_webdataset(tmp_path: Path) -> None:
     made = fill(tmp_path / "in", 6)
     (tmp_path / "shards").mkdir()

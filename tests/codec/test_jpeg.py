@@ -575,6 +575,7 @@ def test_warnings_are_the_decoders_own(capfd: pytest.CaptureFixture[str]) -> Non
     assert capfd.readouterr() == ("", "Corrupt JPEG data: this is a line of somebody else\n" * lines)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_fork_while_another_thread_reads() -> None:

@@ -345,6 +345,7 @@ def test_auto_orient_turns_resolution_and_aspect() -> None:
     assert metadata.upright(Metadata(exif=turned_exif(3), dpi=(300, 150))).dpi == (300, 150)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_broken_exif_is_handed_on_by_length() -> None:
     """Every truncation of EXIF data ends in a picture, and in no traceback."""

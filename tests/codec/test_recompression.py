@@ -187,6 +187,7 @@ def test_a_forced_quality_leaves_inks_as_they_are(original: np.ndarray, decoder:
     np.testing.assert_array_equal(decoder.decode(forced).image, decoder.decode(read(buffer.getvalue())).image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [8, 16])
 @pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
 @pytest.mark.parametrize("offset", [0, 3])

@@ -176,6 +176,7 @@ def test_decoded_says_both_figures(decoder: Decoder, colourful: np.ndarray) -> N
     assert decoded.raw_consistency < 0.8 < 0.95 < decoded.consistency
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_nothing(photograph: np.ndarray) -> None:
     """One thread renders a picture in one piece, two in strips: a block that falls back on the plain decode must not tell them apart."""
     one, two = Decoder("fast", threads=1), Decoder("fast", threads=2)

@@ -36,6 +36,7 @@ def test_no_chroma_gives_no_colour(decoder: Decoder, photograph: np.ndarray, sub
     assert (image == image[..., :1]).all()
 
 
+@pytest.mark.slow
 def test_no_colour_in_tiles(decoder: Decoder, photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("redecode.decoder.TILE", 64)
     gray = np.tile(np.repeat(photograph[..., :1], 3, axis=2), (2, 2, 1))

@@ -33,6 +33,7 @@ def here() -> str:
     return digests()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [{"OPENBLAS_CORETYPE": "Prescott"}, {"OPENBLAS_CORETYPE": "Haswell"}, {"NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3"}],

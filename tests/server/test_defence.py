@@ -278,6 +278,7 @@ def test_work_is_ended_wherever_it_is(engine: Processes) -> None:
         engine.run(unwanted, lambda *_: None, endless)
 
 
+@pytest.mark.slow
 def test_a_worker_tells_and_stays(engine: Processes) -> None:
     heard: list[Any] = []
     first = engine.run(Job(), lambda name, value: heard.append((name, value)), telling, 1, "two")
@@ -296,6 +297,7 @@ def test_a_worker_that_dies_takes_nobody_along(engine: Processes, photo: bytes) 
     assert engine.run(Job(), lambda *_: None, telling) != os.getpid()
 
 
+@pytest.mark.slow
 def test_idle_workers_end(engine: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
     first = engine.run(Job(), lambda *_: None, telling)
     engine.rest()
@@ -434,6 +436,7 @@ def test_without_weights_the_server_says_so(photo: bytes, monkeypatch: pytest.Mo
         problem(client.get("/healthz"), 503, "broken")
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
 def test_nothing_is_left_behind(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ def crops(photograph: np.ndarray, count: int) -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", data.KINDS)
 def test_coefficients_are_those_of_libjpeg(photograph: np.ndarray, kind: str) -> None:
     """Of 200 crops at quality factors 5 to 95, all of them; and planes, tables and originals are those of the path on the processor."""

@@ -22,14 +22,15 @@ from redecode.training.equivariance import InvariantBasis  # noqa: E402
 from redecode.training.export import export  # noqa: E402
 from redecode.training.networks import EdgeCNN, Level, NetworkConfig, levels  # noqa: E402
 
+pytestmark = pytest.mark.slow
 DEEP = NetworkConfig(channels=16, hidden=(16, 16), coarser=(Level(32, (32, 32)), Level(32, (32,))))
 
 
-@pytest.fixture
-def exported(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an exported network of three levels, all of which have a part in its result; the engine loads from it."""
+@pytest.fixture(scope="module")
+def files(data_of_photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an exported network of three levels, all of which have a part in its result."""
+    folder = tmp_path_factory.mktemp("files")
     torch.manual_seed(0)
-    torch.set_num_threads(1)
     network = EdgeCNN(DEEP)
     InvariantBasis(network).begin()
     basis = InvariantBasis(network)
@@ -39,10 +40,18 @@ def exported(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     basis.write()
     record = {"network": "edge", "config": msgspec.to_builtins(DEEP), "recipe": {"equivariant": True}, "training": {}}
     state = checkpoint.State({}, {}, ema=network.state_dict())
-    checkpoint.save_weights(tmp_path / "weights.safetensors", state, record)
-    export(tmp_path / "weights.safetensors", "tiny-edge", tmp_path)
-    monkeypatch.setattr(weights, "files", lambda _: tmp_path)
-    return tmp_path
+    checkpoint.save_weights(folder / "weights.safetensors", state, record)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REDECODE_DATA", str(data_of_photographs))
+        export(folder / "weights.safetensors", "tiny-edge", folder)
+    return folder
+
+
+@pytest.fixture
+def exported(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same folder, from which the engine loads."""
+    monkeypatch.setattr(weights, "files", lambda _: files)
+    return files
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
