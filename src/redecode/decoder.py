@@ -116,7 +116,7 @@ class Decoder:
         top, left = picture.origin
         size = top + picture.height, left + picture.width
         largest = max(size) if math.prod(size) <= pipelining.WORKERS * TILE**2 else TILE
-        plan = tiling.tiles(size, largest, self._halo(picture), picture.unit)
+        plan = tiling.tiles(size, largest, halo(self.preset, picture.unit), picture.unit)
         canvas = Canvas(picture, layers if isinstance(layers, Path) else None)
         keep = bool(layers)
 
@@ -221,11 +221,6 @@ class Decoder:
 
         return list(in_turn(finish, range(len(parts))))
 
-    def _halo(self, picture: Picture) -> int:
-        """What a tile's result depends on around it: the networks' halo, the mask's, and the pixels that a chroma sample covers."""
-        networks = max(int(weights.record(name)["halo"]) for name in weights.PRESETS[self.preset].values())
-        return networks + _MASK_REACH + max(picture.unit) // dct.BLOCK
-
     def _run(self, layer: str, picture: Picture, planes: Float32) -> Float32:
         with self._loading:
             if layer not in self._networks:
@@ -237,6 +232,17 @@ class Decoder:
             return keep_exact(network(own, part.tables(), part.origin), own, part.tables(), part.origin)
 
         return by_part(planes, picture, restored)
+
+
+def halo(preset: Preset, unit: tuple[int, int]) -> int:
+    """What a tile's result depends on around it: the networks' halo, the mask's, and the pixels that a chroma sample covers.
+
+    Args:
+        preset: of the networks.
+        unit: of the picture, see :class:`redecode.codec.picture.Picture`.
+    """
+    networks = max(int(weights.record(name)["halo"]) for name in weights.PRESETS[preset].values())
+    return networks + _MASK_REACH + max(unit) // dct.BLOCK
 
 
 def _mask(base: Float32, picture: Picture, kept: tuple[slice, slice], threshold: int) -> NDArray[np.bool_]:

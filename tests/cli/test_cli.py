@@ -379,6 +379,7 @@ def test_export(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["train", "edge", "--recipe", "x.toml"], "redecode.training.trainer", "train"),
         (["export", "x", "fast-edge"], "redecode.training.export", "train"),
         (["bench"], "redecode.evaluation.benchmark", "eval"),
+        (["onnx", "new.onnx"], "redecode.portable.graph", "onnx"),
     ],
 )
 def test_a_missing_extra_is_named(run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], absent: str, extra: str) -> None:

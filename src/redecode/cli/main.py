@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import typer
 
-from . import bulk, development, info, serve
+from . import bulk, development, info, portable, serve
 from .console import with_debug
 from .parameters import ENGINE, with_options
 from .restore import restore
@@ -32,6 +32,7 @@ _EPILOG = (
     "\b\nCommands, each with its own --help (a file of such a name is given as ./train):\n"
     "  redecode info    tell what a file is\n"
     "  redecode serve   open the page on this machine\n"
+    "  redecode onnx    write the whole method as one ONNX file\n"
     "  redecode bulk    restore archives: folders and object stores, on one machine or a cluster\n"
     "  redecode train   train a network by its recipe\n"
     "  redecode export  turn a checkpoint into the weights that the package ships\n"
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "info": info.info,
     "serve": with_options(serve.serve, ENGINE, {"max_pixels": 64}),
     "bulk": with_options(bulk.bulk),
+    "onnx": portable.onnx,
     "train": development.train,
     "export": development.export,
     "bench": development.bench,

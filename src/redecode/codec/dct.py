@@ -23,8 +23,8 @@ def _basis() -> Float64:
 # differ by far less than the float32 that they are rounded to can hold.
 _FRACTION = 2.0**30
 # The two-dimensional transform of a flattened block is one 64×64 matrix: a single large matrix product
-# serves all blocks at once, where 8×8 products would each be too small for BLAS.
-_BASIS = np.rint(np.kron(_basis(), _basis()) * _FRACTION) / _FRACTION
+# serves all blocks at once, where 8×8 products would each be too small for BLAS. float64 [coefficients, samples].
+MATRIX = np.rint(np.kron(_basis(), _basis()) * _FRACTION) / _FRACTION
 # The transform of 8 samples, float32 [frequencies, samples], for statistics that no pixel depends on.
 BASIS: Float32 = _basis().astype(np.float32)
 # Blocks in one matrix product. More would go to threads of BLAS's own, which wait busily between products and take the cores from the
@@ -43,7 +43,7 @@ def forward(blocks: NDArray[np.floating]) -> Float32:
     Returns:
         float32 [..., 8, 8]; entry [0, 0] is 8 times the block's mean.
     """
-    return _transformed(blocks, _BASIS.T)
+    return _transformed(blocks, MATRIX.T)
 
 
 def inverse(coefficients: NDArray[np.floating]) -> Float32:
@@ -55,7 +55,7 @@ def inverse(coefficients: NDArray[np.floating]) -> Float32:
     Returns:
         float32 [..., 8, 8], neither rounded nor clipped.
     """
-    return _transformed(coefficients, _BASIS)
+    return _transformed(coefficients, MATRIX)
 
 
 def _transformed(blocks: NDArray[np.floating], matrix: Float64) -> Float32:

@@ -17,7 +17,7 @@ Blocks = NDArray[np.bool_]
 # The plane of no colour.
 MIDDLE = 128
 # What the conversion from RGB may leave of that, in levels.
-_NOISE = 0.01
+NOISE = 0.01
 # An even block stays where all is the same this many blocks around it, in all directions; or where no more than this many lie between it
 # and a border that cannot be but sharp.
 REACH = 3
@@ -44,15 +44,15 @@ def keep_exact(restored: Float32, plain: Float32, tables: NDArray[np.uint16], or
     height, width = plain.shape[1:]
     inside = slice(origin[0], origin[0] + height), slice(origin[1], origin[1] + width)
     lowest, highest = _extremes(plain, origin)
-    even = highest - lowest <= _NOISE
+    even = highest - lowest <= NOISE
     sharp = np.logical_or.reduce([_beside_sharp(e, low, tables[min(c, 1)]) for c, (e, low) in enumerate(zip(even, lowest, strict=True))])
     for plane, before, own, low, high in zip(restored, plain, even, lowest, highest, strict=True):
-        uniform = _around(high, np.maximum) - _around(low, np.minimum) <= _NOISE
+        uniform = _around(high, np.maximum) - _around(low, np.minimum) <= NOISE
         kept = uniform | _spread(sharp & own, own, low)
         if kept.any():
             pixels = _pixels(kept)[inside]
             plane[pixels] = before[pixels]
-            plane[_pixels(kept & (np.abs(low - np.float32(MIDDLE)) <= _NOISE))[inside]] = MIDDLE
+            plane[_pixels(kept & (np.abs(low - np.float32(MIDDLE)) <= NOISE))[inside]] = MIDDLE
     return restored
 
 
@@ -100,7 +100,7 @@ def _spread(blocks: Blocks, even: Blocks, level: Float32) -> Blocks:
     for _ in range(REACH):
         before = joined.copy()
         for one, other in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
-            same = even[one] & even[other] & (np.abs(level[one] - level[other]) <= _NOISE)
+            same = even[one] & even[other] & (np.abs(level[one] - level[other]) <= NOISE)
             joined[one] |= before[other] & same
             joined[other] |= before[one] & same
     return joined

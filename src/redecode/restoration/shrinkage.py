@@ -39,10 +39,7 @@ def shrink(planes: Float32, image: JpegImage, factors: Float32) -> Float32:
     Returns:
         Like the planes. Components as :func:`project` has them.
     """
-    columns = TABLE_SHAPE[-1]
-    middles = ((np.arange(columns * _FINER, dtype=np.float32) + np.float32(0.5)) / _FINER - np.float32(0.5)).clip(0, columns - 1)
-    left = middles.astype(np.intp).clip(max=columns - 2)
-    finer = factors[..., left] + (middles - left).astype(np.float32) * (factors[..., left + 1] - factors[..., left])
+    finer = refined(factors)
 
     def move(coefficients: Float32, component: Component) -> Float32:
         step = component.table.astype(np.float32)
@@ -56,6 +53,15 @@ def shrink(planes: Float32, image: JpegImage, factors: Float32) -> Float32:
         return moved
 
     return move_coefficients(planes, image, move)
+
+
+def refined(factors: Float32) -> Float32:
+    """A table of shrinkage factors with its columns interpolated, _FINER times as many."""
+    columns = TABLE_SHAPE[-1]
+    middles = ((np.arange(columns * _FINER, dtype=np.float32) + np.float32(0.5)) / _FINER - np.float32(0.5)).clip(0, columns - 1)
+    left = middles.astype(np.intp).clip(max=columns - 2)
+    finer: Float32 = factors[..., left] + (middles - left).astype(np.float32) * (factors[..., left + 1] - factors[..., left])
+    return finer
 
 
 def factor_rows(component: Component, image: JpegImage) -> NDArray[np.int32]:

@@ -1,0 +1,39 @@
+"""The commands that take the method elsewhere."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import files
+from ..options import CHOICES
+from ..weights import DEFAULT_PRESET, Precision, Preset
+from .console import extra, reported, say
+
+
+class Part(str, Enum):
+    """Which part of the method."""
+
+    WHOLE = "whole"
+    LAYERS = "layers"
+    FINISH = "finish"
+
+
+def onnx(
+    output: Annotated[Path, typer.Argument(help="The file to write, redecode.onnx for example.")],
+    preset: Annotated[Preset, typer.Option(help=CHOICES["preset"].help)] = DEFAULT_PRESET,
+    precision: Annotated[Precision, typer.Option(help=CHOICES["precision"].help)] = "int8",
+    part: Annotated[Part, typer.Option(help="All of it, or the part before or after the amount of texture is chosen.")] = Part.WHOLE,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write the whole method as one ONNX file: from a JPEG's coefficients to pixels (needs the extra `onnx`)."""
+    with reported(), extra("onnx"):
+        if not overwrite:
+            files.refuse_existing(output)
+        from ..portable import graph
+
+        files.save(graph.build(part.value, preset, precision).SerializeToString(), output, overwrite=overwrite)
+        say(output)

@@ -1,0 +1,249 @@
+"""A JPEG file in a graph: its components, their samples and coefficients, and what these make of planes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codec import colour, dct
+from ..restoration import projection
+from .feed import COMPONENTS
+from .nodes import Nodes, Operand, Value
+
+MIDDLE = np.float32(128)
+PIXELS = dct.BLOCK**2
+# Luma as libjpeg's encoder makes it, in 16 bits of fraction: sums of whole numbers below 2^24, which float32 holds exactly.
+_LUMA, _ONE = (19595, 38470, 7471), 65536
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component of the file.
+
+    Attributes:
+        quantized: float32 [rows, columns, 8, 8].
+        table: float32 [8, 8], steps.
+        covers: rows and columns of pixels that a sample stands for, int64 [1] each.
+        full: whether that is one pixel for sure.
+        exists: bool [rows, columns], which of the blocks are within the picture's border.
+    """
+
+    quantized: Value
+    table: Value
+    covers: tuple[Value, Value]
+    full: bool
+    exists: Value
+
+    def samples(self, coefficients: Value) -> Value:
+        """The samples of coefficients, centred on 0: float32 [8 rows, 8 columns]."""
+        blocks = _transformed(coefficients, dct.MATRIX)
+        return blocks.transpose(0, 2, 1, 3).reshape(self._length(0), self._length(1))
+
+    def coefficients(self, plane: Value) -> Value:
+        """DCT coefficients of a full-size plane [H, W] on this component's grid: float32 [rows, columns, 8, 8]."""
+        if not self.full:
+            lengths = [length for axis, cover in enumerate(self.covers) for length in (self._length(axis), cover)]
+            plane = plane.reshape(*lengths).mean(1, 3)
+        blocks = (plane - MIDDLE).reshape(self.quantized.length(0), dct.BLOCK, self.quantized.length(1), dct.BLOCK)
+        return _transformed(blocks.transpose(0, 2, 1, 3), dct.MATRIX.T)
+
+    def spread(self, samples: Value) -> Value:
+        """Samples, each repeated over the pixels that it stands for."""
+        if self.full:
+            return samples
+        (down, right), (rows, columns) = self.covers, (self._length(0), self._length(1))
+        return samples.reshape(rows, 1, columns, 1).expand(rows, down, columns, right).reshape(rows * down, columns * right)
+
+    def spread_blocks(self, blocks: Value) -> Value:
+        """A figure for each block [rows, columns], repeated over its pixels."""
+        rows, columns = blocks.length(0), blocks.length(1)
+        wide = blocks.reshape(rows, 1, columns, 1).expand(rows, dct.BLOCK, columns, dct.BLOCK)
+        return self.spread(wide.reshape(self._length(0), self._length(1)))
+
+    def agreeing(self, plane: Value) -> Value:
+        """Which blocks of a full-size plane are rounded to this component's coefficients, or do not exist: bool [rows, columns]."""
+        return (self.coefficients(plane) / self.table).rint().equals(self.quantized).all(2, 3) | ~self.exists
+
+    def _length(self, axis: int) -> Value:
+        return self.quantized.length(axis) * dct.BLOCK
+
+
+@dataclass(frozen=True)
+class File:
+    """The file, or some of its MCUs side by side.
+
+    Its planes are as large as its blocks. What lies beyond the picture's border in them is made a repetition of the last pixels, as
+    encoders do, wherever something depends on it.
+
+    Attributes:
+        components: Y, Cb and Cr.
+        inside: for each axis the indices of its pixels, those beyond the border replaced by the last one inside: int64 [H] and [W].
+        size: of the picture, int64 [1] each.
+        mcu: rows and columns of luma blocks in an MCU, int64 [1] each.
+        extension: for each pixel, int64 [H · W], where in the flat plane the one is that it repeats, or itself; None where `inside` tells.
+    """
+
+    components: tuple[Component, ...]
+    inside: tuple[Value, Value]
+    size: tuple[Value, Value]
+    mcu: tuple[Value, Value]
+    extension: Value | None = None
+
+    @classmethod
+    def of_inputs(cls, nodes: Nodes) -> File:
+        """The inputs that hold the file."""
+        blocks = [nodes.input(name, np.int16, [f"{name}_rows", f"{name}_columns", 8, 8]) for name in COMPONENTS]
+        steps = nodes.input("tables", np.uint16, [3, 8, 8]).astype(np.float32)
+        given = nodes.input("size", np.int64, [2])
+        size = given.part(0, 0, 1), given.part(0, 1, 2)
+        components = []
+        for index, own in enumerate(blocks):
+            covers = blocks[0].length(0) / own.length(0), blocks[0].length(1) / own.length(1)
+            ends = [_divided(_divided(side, cover), dct.BLOCK) for side, cover in zip(size, covers, strict=True)]
+            down, right = (numbers(own.length(axis)) < end for axis, end in enumerate(ends))
+            exists = down.reshape(-1, 1) & right.reshape(1, -1)
+            components.append(Component(own.astype(np.float32), steps.take(np.array(index)), covers, index == 0, exists))
+        inside = tuple(numbers(blocks[0].length(axis) * dct.BLOCK).least(size[axis] - 1) for axis in (0, 1))
+        mcu = tuple(components[1].covers[axis].most(components[2].covers[axis]) for axis in (0, 1))
+        return cls(tuple(components), (inside[0], inside[1]), size, (mcu[0], mcu[1]))
+
+    def extended(self, planes: Value, rank: int = 3) -> Value:
+        """Planes [..., H, W] with what lies beyond the picture's border replaced by the last pixels inside."""
+        if self.extension is None:
+            return planes.take(self.inside[0], rank - 2).take(self.inside[1], rank - 1)
+        rows, columns = planes.length(1), planes.length(2)
+        return planes.reshape(3, -1).take(self.extension, 1).reshape(3, rows, columns)
+
+    def cropped(self, plane: Value) -> Value:
+        """The part of [H, W, …] that the picture shows."""
+        return plane.part(0, 0, self.size[0]).part(1, 0, self.size[1])
+
+    def planes(self) -> Value:
+        """The plain decode: float32 [3, H, W]."""
+        luma, *chroma = (c.samples(c.quantized * c.table) + MIDDLE for c in self.components)
+        return self.extended(stacked([luma, *map(self._enlarged, self.components[1:], chroma)]))
+
+    def _enlarged(self, component: Component, samples: Value) -> Value:
+        """Samples to full size, linearly between their centres."""
+        for axis in (1, 0):
+            cover, length = component.covers[axis], samples.length(axis)
+            samples = samples.take(numbers(length).least(_divided(self.size[axis], cover) - 1), axis)
+            centres = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+            samples = samples.nodes.add("Resize", samples, None, None, length * cover, axes=[axis], **centres)
+        return samples
+
+    def moved(self, planes: Value, moves: Sequence[Value]) -> Value:
+        """Planes with corrections of each component's coefficients, float32 [3, H, W]."""
+        return planes + stacked([c.spread(c.samples(move)) for c, move in zip(self.components, moves, strict=True)])
+
+    def projected(self, planes: Value, margin: Operand = projection.MARGIN) -> Value:
+        """As :func:`redecode.restoration.projection.project`."""
+        moves = []
+        for component, plane in zip(self.components, unstacked(planes), strict=True):
+            found = component.coefficients(plane)
+            half = component.table / 2
+            half = half - (half * np.float32(projection.MAX_MARGIN_SHARE)).least(margin)
+            middle = component.quantized * component.table
+            moves.append(found.clip(middle - half, middle + half) - found)
+        return self.moved(planes, moves)
+
+    def agreeing(self, pixels: Value) -> list[Value]:
+        """As :func:`redecode.restoration.projection.agreeing_blocks`, of float32 [3, H, W]."""
+        channels = unstacked(pixels)
+        red, green, blue = (channel * np.float32(weight) for channel, weight in zip(channels, _LUMA, strict=True))
+        luma = ((red + green + blue + np.float32(_ONE // 2)) / _ONE).floor()
+        planes = [luma, *(weighted(channels, row) + MIDDLE for row in colour.RGB_TO_YCBCR[1:])]
+        return [component.agreeing(plane) for component, plane in zip(self.components, planes, strict=True)]
+
+    def strip(self, indices: Value) -> File:
+        """Some of the MCUs, counted row by row, side by side."""
+        count, (high, wide) = indices.length(0), (side * dct.BLOCK for side in self.mcu)
+        components = tuple(self._strip_of(component, indices) for component in self.components)
+        across = self.inside[1].length(0) / wide
+        # Within their MCU, rows [H, MCUs, 1] and columns [1, MCUs, W] of the last pixels inside.
+        first = [(index * side).reshape(1, -1, 1) for index, side in ((indices / across, high), (indices % across, wide))]
+        down = numbers(high).reshape(-1, 1, 1).least(self.size[0] - 1 - first[0])
+        right = numbers(wide).reshape(1, 1, -1).least(self.size[1] - 1 - first[1])
+        at = down * (count * wide) + right + (numbers(count) * wide).reshape(1, -1, 1)
+        return replace(self, components=components, extension=at.reshape(-1))
+
+    def _strip_of(self, component: Component, indices: Value) -> Component:
+        down, right = (side / cover for side, cover in zip(self.mcu, component.covers, strict=True))
+        rows, columns = (component.quantized.length(axis) / side for axis, side in enumerate((down, right)))
+
+        def cut(blocks: Value) -> Value:
+            inner = blocks.length(2), blocks.length(3)
+            by_mcu = blocks.reshape(rows, down, columns, right, *inner).transpose(0, 2, 1, 3, 4, 5)
+            chosen = by_mcu.reshape(rows * columns, down, right, *inner).take(indices)
+            return chosen.transpose(1, 0, 2, 3, 4).reshape(down, indices.length(0) * right, *inner)
+
+        exists = cut(component.exists.astype(np.float32).reshape(0, 0, 1, 1)).reshape(0, 0) > 0
+        return replace(component, quantized=cut(component.quantized), exists=exists)
+
+    def cut(self, planes: Value, indices: Value) -> Value:
+        """Those MCUs' parts of planes [3, H, W], side by side."""
+        high, wide = (side * dct.BLOCK for side in self.mcu)
+        return self._by_mcu(planes).take(indices).transpose(1, 2, 0, 3).reshape(3, high, indices.length(0) * wide)
+
+    def pasted(self, strip: Value, indices: Value, planes: Value) -> Value:
+        """Planes [3, H, W] with such parts in their place."""
+        high, wide = (side * dct.BLOCK for side in self.mcu)
+        rows, columns = (inside.length(0) / side for inside, side in zip(self.inside, (high, wide), strict=True))
+        parts = strip.reshape(3, high, indices.length(0), wide).transpose(2, 0, 1, 3)
+        whole = strip.nodes.add("ScatterND", self._by_mcu(planes), indices.reshape(-1, 1), parts)
+        return whole.reshape(rows, columns, 3, high, wide).transpose(2, 0, 3, 1, 4).reshape(3, rows * high, columns * wide)
+
+    def _by_mcu(self, planes: Value) -> Value:
+        """[3, H, W] to [MCUs, 3, h, w]."""
+        high, wide = (side * dct.BLOCK for side in self.mcu)
+        rows, columns = (inside.length(0) / side for inside, side in zip(self.inside, (high, wide), strict=True))
+        return planes.reshape(3, rows, high, columns, wide).transpose(1, 3, 0, 2, 4).reshape(rows * columns, 3, high, wide)
+
+
+def numbers(length: Value) -> Value:
+    """0 … length - 1, int64, of a length [1]."""
+    return length.nodes.add("Range", np.array(0), length.reshape(), np.array(1))
+
+
+def _divided(length: Value, by: Operand) -> Value:
+    """Rounded up."""
+    return (length + by - 1) / by
+
+
+def stacked(planes: Sequence[Value]) -> Value:
+    """[H, W] each to [planes, H, W]."""
+    return planes[0].nodes.joined(0, *(plane.nodes.add("Unsqueeze", plane, np.array([0])) for plane in planes))
+
+
+def unstacked(planes: Value) -> list[Value]:
+    """[3, H, W] to three of [H, W]."""
+    return [planes.take(np.array(index)) for index in range(3)]
+
+
+def weighted(channels: Sequence[Value], weights: NDArray[np.float32]) -> Value:
+    """As :func:`redecode.codec.colour.weighted`."""
+    first, second, third = channels
+    total: Value = first * weights[0] + second * weights[1] + third * weights[2]
+    return total
+
+
+def to_rgb(planes: Value) -> Value:
+    """As :func:`redecode.codec.colour.to_rgb`: float32 [3, H, W], unclipped."""
+    luma, blue, red = unstacked(planes)
+    blue, red = blue - MIDDLE, red - MIDDLE
+    matrix = colour.YCBCR_TO_RGB
+    return stacked([luma + red * matrix[0, 2], luma + (blue * matrix[1, 1] + red * matrix[1, 2]), luma + blue * matrix[2, 1]])
+
+
+def to_pixels(planes: Value) -> Value:
+    """YCbCr planes to the values of 8-bit pixels, float32 [3, H, W]."""
+    return to_rgb(planes).rint().clip(np.float32(0), np.float32(255))
+
+
+def _transformed(blocks: Value, matrix: NDArray[np.float64]) -> Value:
+    """Blocks [rows, columns, 8, 8] times the matrix of the DCT or its inverse, in float64 as the engine: the same pixels everywhere."""
+    flat = blocks.reshape(0, 0, PIXELS).astype(np.float64) @ np.ascontiguousarray(matrix)
+    return flat.astype(np.float32).reshape(0, 0, dct.BLOCK, dct.BLOCK)

@@ -1,0 +1,255 @@
+"""The whole method as one ONNX graph: from a JPEG's quantized coefficients to restored pixels.
+
+It does what :class:`redecode.Decoder` does with a gray or YCbCr file as it is: plain decode, L_B with its shrinkage, L_T, orientation
+diversity and mask, fusion, projection, repair and colour. Earlier compressions (:mod:`redecode.codec.recompression`) remain with the
+engine. docs/browser.md has the contract.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from .. import decoder, weights
+from ..codec import dct
+from ..codec.quality import STANDARD
+from ..restoration import exact, mask, shrinkage
+from ..restoration.tiling import ALIGNMENT
+from ..weights import Precision, Preset
+from .file import MIDDLE, PIXELS, Component, File, stacked, unstacked
+from .nodes import Nodes, Value
+from .repair import repaired
+
+# "whole" is the method; the other two are its halves, between which the amount of texture may change without running the networks again.
+Part = Literal["whole", "layers", "finish"]
+
+
+def build(part: Part = "whole", preset: Preset = weights.DEFAULT_PRESET, precision: Precision = "int8") -> onnx.ModelProto:
+    """The graph, with the shipped networks of a preset in it.
+
+    Args:
+        part: "whole"; or "layers", which gives L_B, L_T and the mask, and "finish", which takes them and the amount of texture.
+        preset: one of redecode.weights.PRESETS.
+        precision: one of redecode.weights.PRECISIONS, of the networks.
+
+    Raises:
+        DependencyError: a network is missing in this installation.
+
+    Example:
+        >>> [one.name for one in build("whole").graph.input]
+        ['luma', 'blue', 'red', 'tables', 'size', 'amount']
+    """
+    networks = {layer: weights.load(name, precision) for layer, name in weights.PRESETS[preset].items()}
+    nodes = Nodes()
+    file = File.of_inputs(nodes)
+    if part == "finish":
+        planes = [nodes.input(name, np.float32, [3, "height", "width"]) for name in ("base", "texture")]
+        base, texture, where = *planes, nodes.input("mask", np.bool_, ["height", "width"])
+    else:
+        base, texture, where = _layers(file, networks)
+    if part == "layers":
+        nodes.output("base", base, [3, "height", "width"])
+        nodes.output("texture", texture, [3, "height", "width"])
+    else:
+        amount = nodes.input("amount", np.float32, [1])
+        nodes.output("pixels", _finish(file, base, texture, where, amount), ["height", "width", 3])
+    if part != "finish":
+        nodes.output("mask", file.cropped(where), ["height", "width"])
+    return nodes.model(f"redecode-{part}", _metadata(part, preset, precision, networks))
+
+
+def _metadata(part: Part, preset: Preset, precision: Precision, networks: dict[str, weights.Weights]) -> dict[str, str]:
+    """What the file tells of itself."""
+    from .. import __version__
+
+    records = [network.record for network in networks.values()]
+    told = {
+        "redecode": __version__,
+        "part": part,
+        "preset": preset,
+        "precision": precision,
+        "alignment": ALIGNMENT,
+        "halo": decoder.halo(preset, (2 * dct.BLOCK, 2 * dct.BLOCK)),
+        "ranges": {"pixels": [0, 255], "base": [0, 255], "texture": [0, 255], "amount": [0, 1]},
+        "networks": {record["name"]: record["sha256"][precision] for record in records},
+        "licence": f"Apache-2.0. {records[0]['licence']}",
+    }
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()}
+
+
+def _layers(file: File, networks: dict[str, weights.Weights]) -> tuple[Value, Value, Value]:
+    """L_B and L_T, float32 [3, H, W], and the mask, bool [H, W]."""
+    plain = file.planes()
+    quality = _nearest_quality(file.components[0].table)
+    restored = _restored(file, plain, networks["edge"], "edge")
+    weight = _weight(quality, decoder.BASE_BLEND)
+    factors = networks["edge"].shrinkage
+    shrunk = restored if factors is None else _shrunk(file, restored, np.load(io.BytesIO(factors)).astype(np.float32))
+    base = file.extended(plain.nodes.where(weight >= 1, shrunk, plain + weight * (restored - plain)))
+    texture = base + _weight(quality, decoder.TEXTURE_BLEND) * (_restored(file, plain, networks["texture"], "texture") - base)
+    return base, texture, _mask(file, base.take(np.array(0)))
+
+
+def _restored(file: File, plain: Value, network: weights.Weights, prefix: str) -> Value:
+    """What a network makes of the plain decode, but for where that is exact."""
+    nodes = plain.nodes
+    rows, columns = file.inside
+    scaled = ((plain - MIDDLE) * np.float32(1 / 255)).reshape(1, 3, rows.length(0), columns.length(0))
+    tables = nodes.joined(0, *(c.table.reshape(1, 8, 8) for c in file.components[:2]))
+    restored = nodes.network(onnx.load_from_string(network.onnx), prefix, planes=scaled, tables=tables.reshape(1, 2, 8, 8))
+    planes = restored.reshape(3, rows.length(0), columns.length(0)) * np.float32(255) + MIDDLE
+    return file.extended(_exact_kept(file, planes, plain))
+
+
+def _nearest_quality(table: Value) -> Value:
+    """The quality factor of a luma table, float32 [], as :func:`redecode.codec.quality.nearest_quality` finds it."""
+    logs = table.most(1).astype(np.float64).log().reshape(1, PIXELS)
+    distance = abs(logs - np.log(STANDARD[:, 0].astype(np.float64))).mean(1)
+    best = distance.nodes.add("ArgMin", distance, dtype=np.int64, axis=0, keepdims=0)
+    return best.astype(np.float32) + 1
+
+
+def _weight(quality: Value, blend: tuple[int, int]) -> Value:
+    full, none = blend
+    return ((-quality + none) / (none - full)).clip(np.float32(0), np.float32(1))
+
+
+def _shrunk(file: File, planes: Value, factors: NDArray[np.float32]) -> Value:
+    """As :func:`redecode.restoration.shrinkage.shrink`."""
+    finer = shrinkage.refined(factors)
+    flat = finer.reshape(-1)
+    moves = []
+    for component, plane in zip(file.components, unstacked(planes), strict=True):
+        found = component.coefficients(plane)
+        distance = found / component.table - component.quantized
+        factor = planes.nodes.constant(flat).take(_factor_places(component, distance, finer.shape))
+        moves.append((component.quantized + distance * factor) * component.table - found)
+    return file.moved(planes, moves)
+
+
+def _factor_places(component: Component, distance: Value, shape: tuple[int, ...]) -> Value:
+    """As :func:`redecode.restoration.shrinkage.factor_places`, int32 [rows, columns, 8, 8]."""
+    nodes = distance.nodes
+    _, sides, steps, columns = shape
+    scale = np.float32(shrinkage.TABLE_COLUMNS * columns // shrinkage.TABLE_SHAPE[3])
+    column = (abs(distance).sqrt() * scale).least(np.float32(columns - 1))
+    inside = (component.quantized < 0) ^ (distance < 0)
+    side = nodes.where(component.quantized.equals(0), np.int32(0), inside.astype(np.int32) + 1)
+    step = (component.table.log() * np.float32(2 / math.log(2))).rint().least(np.float32(steps - 1)).astype(np.int32)
+    if component.full:
+        return (side * steps + step) * columns + column.astype(np.int32)
+    subsampled = (component.covers[0] * component.covers[1] > 1).reshape()
+    kind = nodes.where(subsampled, np.int32(1), np.int32(2)) * (sides * steps)
+    return (side * steps + step + kind) * columns + column.astype(np.int32)
+
+
+def _mask(file: File, luma: Value) -> Value:
+    """As :func:`redecode.restoration.mask.region_mask` of :func:`redecode.restoration.mask.orientation_diversity`: bool [H, W]."""
+    nodes = luma.nodes
+    padded = nodes.add("Pad", luma, np.array([1, 1, 1, 1]), mode="edge")
+    columns = padded.part(0, 0, -2) + padded.part(0, 1, -1) + padded.part(0, 2)
+    rows = padded.part(1, 0, -2) + padded.part(1, 1, -1) + padded.part(1, 2)
+    dx, dy = (columns.part(1, 2) - columns.part(1, 0, -2)) / 3, (rows.part(0, 2) - rows.part(0, 0, -2)) / 3
+    bins = round(180 / mask.BIN_DEGREES)
+    bin_index = nodes.where(dx * dx + dy * dy < mask.PLAIN**2, np.float32(bins), _orientation(dx, dy))
+    present = stacked([file.extended(bin_index, 2)]).equals(np.arange(bins + 1, dtype=np.float32).reshape(-1, 1, 1)).astype(np.float32)
+    return _widened(present, mask.WINDOW // 2).sum(0) > mask.THRESHOLD
+
+
+def _orientation(dx: Value, dy: Value) -> Value:
+    """The bin of a gradient's orientation, float32: how many of the bins' lower borders, but the first, lie below it.
+
+    ONNX has no atan2. A direction within [0°, 180°) is beyond the angle φ where dy cos φ ≥ dx sin φ.
+    """
+    nodes = dx.nodes
+    # As float32 rounds 180° less very little to 180°, which is 0°.
+    level = abs(dy) <= abs(dx) * np.float32(np.spacing(np.float32(math.pi)) / 2)
+    x = nodes.where(level, abs(dx), nodes.where(dy < 0, -dx, dx))
+    y = nodes.where(level, np.float32(0), abs(dy))
+    total = None
+    for degrees in np.arange(mask.BIN_DEGREES, 180, mask.BIN_DEGREES):
+        angle = math.radians(degrees)
+        beyond = (y * np.float32(math.cos(angle)) >= x * np.float32(math.sin(angle))).astype(np.float32)
+        total = beyond if total is None else total + beyond
+    assert total is not None  # there are several bins
+    return total
+
+
+def _widened(planes: Value, reach: int, low: bool = False) -> Value:
+    """The greatest value within reach in all directions, or the least: float32 [3, H, W]. Nothing lies beyond the border."""
+    nodes = planes.nodes
+    side = 2 * reach + 1
+    batch = nodes.add("Unsqueeze", -planes if low else planes, np.array([0]))
+    pooled = nodes.add("MaxPool", batch, kernel_shape=[side, side], pads=[reach] * 4, strides=[1, 1])
+    found = nodes.add("Squeeze", pooled, np.array([0]))
+    return -found if low else found
+
+
+def _exact_kept(file: File, restored: Value, plain: Value) -> Value:
+    """As :func:`redecode.restoration.exact.keep_exact`, float32 [3, H, W]."""
+    nodes = plain.nodes
+    blocks = [file.components[0].quantized.length(axis) for axis in (0, 1)]
+    grid = plain.reshape(3, blocks[0], dct.BLOCK, blocks[1], dct.BLOCK)
+    low, high = grid.lowest(2, 4), grid.highest(2, 4)
+    noise = np.float32(exact.NOISE)
+    even = high - low <= noise
+    uniform = _widened(high, exact.REACH) - _widened(low, exact.REACH, low=True) <= noise
+    steps = [
+        nodes.joined(0, *(c.table.reshape(PIXELS).take(np.array([at])) for c in (*file.components[:2], file.components[1])))
+        for at in (dct.BLOCK, 1)
+    ]
+    beside = [_beside_sharp(even, low, step.reshape(3, 1, 1), axis) for step, axis in zip(steps, (1, 2), strict=True)]
+    sharp = (beside[0] | beside[1]).astype(np.float32).highest(0) > 0
+    kept = uniform | _joined_even(stacked([sharp]) & even, even, low)
+    colourless = kept & (abs(low - exact.MIDDLE) <= noise)
+
+    def pixels(own: Value) -> Value:
+        wide = own.reshape(3, blocks[0], 1, blocks[1], 1).expand(3, blocks[0], dct.BLOCK, blocks[1], dct.BLOCK)
+        return wide.reshape(3, blocks[0] * dct.BLOCK, blocks[1] * dct.BLOCK)
+
+    return nodes.where(pixels(colourless), np.float32(exact.MIDDLE), nodes.where(pixels(kept), plain, restored))
+
+
+def _beside_sharp(even: Value, level: Value, step: Value, axis: int) -> Value:
+    """The even blocks with a sharp border, across an axis, to another even block: bool [3, rows, columns]."""
+    jump = abs(level.part(axis, 1) - level.part(axis, 0, -1)) >= step * exact.SHARP
+    return _both_sides(even.part(axis, 1) & even.part(axis, 0, -1) & jump, axis)
+
+
+def _both_sides(between: Value, axis: int) -> Value:
+    """What holds between two neighbours along an axis, for each of both."""
+    return _shifted(between, axis, first=True) | _shifted(between, axis, first=False)
+
+
+def _shifted(values: Value, axis: int, first: bool) -> Value:
+    """One longer along an axis, False first or last."""
+    nodes = values.nodes
+    pads = [0] * 6
+    pads[axis if first else axis + 3] = 1
+    return nodes.add("Pad", values.astype(np.float32), np.array(pads)) > 0
+
+
+def _joined_even(blocks: Value, even: Value, level: Value) -> Value:
+    """The blocks, and even ones of the same level that a chain joins to them, as in :mod:`redecode.restoration.exact`."""
+    same = {}
+    for axis in (1, 2):
+        alike = abs(level.part(axis, 1) - level.part(axis, 0, -1)) <= np.float32(exact.NOISE)
+        same[axis] = even.part(axis, 1) & even.part(axis, 0, -1) & alike
+    for _ in range(exact.REACH):
+        before = blocks
+        for axis in (1, 2):
+            after = _shifted(before.part(axis, 0, -1) & same[axis], axis, first=True)
+            blocks = blocks | after | _shifted(before.part(axis, 1) & same[axis], axis, first=False)
+    return blocks
+
+
+def _finish(file: File, base: Value, texture: Value, where: Value, amount: Value) -> Value:
+    """Fusion, projection, repair and colour: uint8 [height, width, 3]."""
+    fused = file.extended(base + amount * where.astype(np.float32) * (texture - base))
+    return file.cropped(repaired(file, file.extended(file.projected(fused))).astype(np.uint8).transpose(1, 2, 0))
