@@ -37,8 +37,12 @@ bench: $(VENV)/.dev ## Measure quality on LIVE1 and BSDS500 val at QF 10 (needs 
 	$(BIN)/redecode bench --qf 10 --protocol colour
 	$(BIN)/python bench/tables.py
 
-mutate: $(VENV)/.dev ## Change single lines of the product, and see whether the tests notice (hours)
+mutate: $(VENV)/.dev ## Change single expressions of the product, and see whether the tests notice (hours; goes on where it was stopped)
+	test -e .mutants/record.json || $(BIN)/python bench/mutate.py --record
 	$(BIN)/python bench/mutate.py
+
+man: $(VENV)/.dev ## Write the manual page redecode.1 from the commands' own help
+	$(BIN)/python bench/man.py > redecode.1
 
 docs: $(VENV)/.docs ## Build the documentation with its API reference into site/
 	$(BIN)/mkdocs build --strict
@@ -47,8 +51,8 @@ lock: $(VENV)/.uv ## Write requirements/*.txt anew: versions and hashes of what 
 	$(LOCK) --extra web --output-file requirements/server.txt
 	$(LOCK) --extra dev $(UNLOCKED) --output-file requirements/dev.txt
 
-clean: ## Remove the virtual environment, the built documentation and the result of demo
-	rm -rf $(VENV) site demo.png
+clean: ## Remove the virtual environment, the built documentation, the manual page and the result of demo
+	rm -rf $(VENV) site redecode.1 demo.png
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -69,4 +73,4 @@ $(VENV)/.uv: | $(VENV)/bin/python
 	$(PYTHON) -m venv $@
 	$@/bin/python -m pip install --quiet uv
 
-.PHONY: help demo lint check test format bench mutate docs lock clean
+.PHONY: help demo lint check test format bench mutate man docs lock clean

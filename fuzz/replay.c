@@ -1,65 +1,71 @@
-/* Has jpeglib's libjpeg-turbo read stripped files, under valgrind:
+/* Has the libjpeg-turbo that redecode calls read stripped files, under valgrind:
 
        python fuzz/coefficients.py 2000 --stripped FOLDER
        gcc -g -o replay fuzz/replay.c -ldl
        find FOLDER -name '*.jpg' | valgrind --error-exitcode=9 ./replay .../jpeglib/cjpeglib/cjpeglib_turbo210.abi3.so
 
-   The buffers have the sizes that redecode gives them, computed from the frame header, so that valgrind sees every byte beside them. */
+   The same functions in the same order as in src/redecode/codec/libjpeg.py; every coefficient is looked at, so that valgrind tells of those
+   that were never written. Needs the headers of libjpeg-turbo 2.1 (libjpeg-dev), told here to be of the interface that jpeglib is built for. */
 
 #include <dlfcn.h>
+#include <setjmp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-typedef int (*read_markers)(const char *, unsigned char *);
-typedef int (*read_dct)(const char *, short *, short *, short *, short *, unsigned short *, short *);
+#define JCONFIG_INCLUDED
+#define JPEG_LIB_VERSION 70
+#define MEM_SRCDST_SUPPORTED 1
+#define BITS_IN_JSAMPLE 8
+#include <jpeglib.h>
 
-static long divided_up(long a, long b) { return (a + b - 1) / b; }
+static jmp_buf fatal;
 
-/* The frame header of a file, which is the first of its kind: -1 if there is none. */
-static long frame_at(const unsigned char *data, long size) {
-  long at = 2;
-  while (at + 10 < size) {
-    int marker = data[at + 1];
-    if (marker >= 0xC0 && marker <= 0xCA && marker != 0xC4 && marker != 0xC8) return at;
-    at += 2 + (data[at + 2] << 8 | data[at + 3]);
-  }
-  return -1;
-}
+static void leave(j_common_ptr decompressor) { longjmp(fatal, 1); }
+
+static void pass_over(j_common_ptr decompressor, int level) {}
 
 int main(int count, char **arguments) {
   void *library = dlopen(arguments[count - 1], RTLD_NOW);
   if (!library) return fprintf(stderr, "%s\n", dlerror()), 2;
-  read_markers markers = (read_markers)dlsym(library, "read_jpeg_markers");
-  read_dct dct = (read_dct)dlsym(library, "read_jpeg_dct");
+  struct jpeg_error_mgr *(*std_error)(struct jpeg_error_mgr *) = dlsym(library, "jpeg_std_error");
+  void (*create)(j_decompress_ptr, int, size_t) = dlsym(library, "jpeg_CreateDecompress");
+  void (*source)(j_decompress_ptr, const unsigned char *, unsigned long) = dlsym(library, "jpeg_mem_src_tj");
+  int (*consume)(j_decompress_ptr) = dlsym(library, "jpeg_consume_input");
+  jvirt_barray_ptr *(*read)(j_decompress_ptr) = dlsym(library, "jpeg_read_coefficients");
+  void (*destroy)(j_decompress_ptr) = dlsym(library, "jpeg_destroy_decompress");
   char path[4096];
-  long files = 0, done = 0;
+  long files = 0, done = 0, set = 0;
   while (fgets(path, sizeof path, stdin)) {
     path[strcspn(path, "\n")] = 0;
     static unsigned char data[1 << 20];
     FILE *file = fopen(path, "rb");
     if (!file) return 2;
-    long size = fread(data, 1, sizeof data, file), at = frame_at(data, size);
+    long size = fread(data, 1, sizeof data, file);
     fclose(file);
-    if (at < 0) continue;
-    long height = data[at + 5] << 8 | data[at + 6], width = data[at + 7] << 8 | data[at + 8];
-    int components = data[at + 9], h_max = 1, v_max = 1;
-    short *buffers[4] = {0};
-    for (int i = 0; i < components; i++) {
-      int h = data[at + 11 + 3 * i] >> 4, v = data[at + 11 + 3 * i] & 15;
-      if (h > h_max) h_max = h;
-      if (v > v_max) v_max = v;
-    }
-    for (int i = 0; i < components; i++) {
-      int h = data[at + 11 + 3 * i] >> 4, v = data[at + 11 + 3 * i] & 15;
-      long rows = divided_up(height * v, 8 * v_max), columns = divided_up(width * h, 8 * h_max);
-      buffers[i] = malloc(rows * columns * 64 * sizeof(short));
-    }
-    unsigned char none[1];
+    struct jpeg_error_mgr errors;
+    struct jpeg_decompress_struct decompressor;
+    decompressor.err = std_error(&errors);
+    errors.error_exit = leave;
+    errors.emit_message = pass_over;
+    create(&decompressor, JPEG_LIB_VERSION, sizeof decompressor);
     files++;
-    done += markers(path, none) && dct(path, buffers[0], buffers[1], buffers[2], buffers[3], NULL, NULL);
-    for (int i = 0; i < components; i++) free(buffers[i]);
+    if (!setjmp(fatal)) {
+      source(&decompressor, data, size);
+      consume(&decompressor);
+      jvirt_barray_ptr *arrays = read(&decompressor);
+      for (int i = 0; i < decompressor.num_components; i++) {
+        jpeg_component_info *component = &decompressor.comp_info[i];
+        for (JDIMENSION row = 0; row < component->height_in_blocks; row++) {
+          JBLOCKROW blocks = decompressor.mem->access_virt_barray((j_common_ptr)&decompressor, arrays[i], row, 1, FALSE)[0];
+          for (JDIMENSION column = 0; column < component->width_in_blocks; column++)
+            for (int k = 0; k < DCTSIZE2; k++)
+              if (blocks[column][k]) set++;
+        }
+      }
+      done++;
+    }
+    destroy(&decompressor);
   }
-  printf("%ld files, %ld of them read\n", files, done);
+  printf("%ld files, %ld of them read, %ld coefficients other than 0\n", files, done, set);
   return 0;
 }

@@ -43,6 +43,14 @@ def test_a_changed_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         weights.load("fast-edge", "int8")
 
 
+def test_a_changed_record_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = weights.record
+    for change in ({"halo": 2}, {"licence": ""}, {"sha256": {**original("fast-edge")["sha256"], "float32": "0" * 64}}):
+        monkeypatch.setattr(weights, "record", lambda name, change=change: original(name) | change)
+        with pytest.raises(redecode.DependencyError, match="the record of network 'fast-edge'"):
+            weights.load("fast-edge", "int8")
+
+
 def test_unknown_preset() -> None:
     with pytest.raises(ValueError, match="preset"):
         Decoder("enormous")

@@ -200,6 +200,22 @@ def test_a_store_that_fails_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
         store.read("a.jpg")
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_zip_members_of_one_name_are_all_restored(tmp_path: Path) -> None:
+    first, second, third, other = list(pictures(6).values())[2:]
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for name, data in (("a.jpg", first), ("a.jpg", second), ("a~1.jpg", other), ("a.jpg", third)):
+            archive.writestr(name, data)
+    source = tmp_path / "apart"
+    source.mkdir()
+    for name, data in (("a~2.jpg", first), ("a~3.jpg", second), ("a.jpg", third), ("a~1.jpg", other)):
+        (source / name).write_bytes(data)
+    assert bulk(tmp_path / "in.zip", tmp_path / "out", "--workers", "1").startswith("0 4 restored")
+    assert {row.input for row in manifest.rows(stores.make(str(tmp_path / "out")))} == {"a.jpg", "a~1.jpg", "a~2.jpg", "a~3.jpg"}
+    for name, data in results(source).items():
+        assert (tmp_path / "out" / name).read_bytes() == data
+
+
 def test_memory_and_zip(tmp_path: Path) -> None:
     made = fill(tmp_path / "in", 6)
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from PIL import Image
 
 import redecode
 from redecode import weights
-from redecode.cli import development
+from redecode.cli import console, development
 from redecode.cli import main as cli
 from redecode.cli import restore as restore_command
 from redecode.codec import jpeg
@@ -213,6 +214,53 @@ def test_formats(run, stub: Stub, photo: Path, tmp_path: Path) -> None:
     code, _, err = run(photo, "--format", "webp", "--depth", "16")
     assert code == 2
     assert err.count("\n") == 1
+
+
+# Colour, a C1 control, a line's end, the direction of writing; and the markup of rich, which is no control.
+NAMES = ["\x1b[31mred", "\x9b31mred", "two\nlines", "gpj.\u202ephoto", "bell\x07\x7f", "[red]plain[bold]"]
+CONTROLS = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+@posix
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_files_control_no_terminal(run, stub: Stub, photo: Path, tmp_path: Path, name: str) -> None:
+    good, bad, out = tmp_path / f"{name}.jpg", tmp_path / f"bad{name}.jpg", tmp_path / f"out{name}"
+    good.write_bytes(photo.read_bytes()[:-200])
+    bad.write_bytes(b"nothing")
+    missing = tmp_path / f"{name}.missing"
+    for arguments in (
+        [good, "-v"],
+        [good, bad, missing, "-o", f"{out}/", "-v"],
+        [good, "-o", f"{out}/"],
+        [good, "-o", f"{out}/", "--skip-existing", "-v"],
+        [good, bad, "-o", f"{out}/", "--overwrite", "--json"],
+        [good, "-o", f"{out}.unknown", "--debug"],
+        [good, "-o", good, "--overwrite"],
+        ["info", good, bad, missing],
+        ["info", "--json", good, bad, missing],
+        ["bulk", tmp_path, out],
+        ["bulk", out.with_name(f"none{name}"), tmp_path / f"new{name}"],
+    ):
+        _, printed, complained = run(*arguments)
+        assert not CONTROLS.search(printed + complained), arguments
+        if "--json" in arguments:
+            assert json.loads(printed.splitlines()[0])["input"] == str(good)
+        if "-v" in arguments or arguments[:2] == ["info", good]:
+            # The name is whole, and what is told of a file is one line.
+            assert console.printable(good) in complained + printed
+            assert all(line.startswith("redecode: ") for line in complained.splitlines())
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_names_of_an_archive_control_no_terminal(run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / f"{name}.jpg").write_bytes(b"nothing")
+    _, printed, complained = run("bulk", tmp_path / "in", tmp_path / f"out{name}", "--workers", 1)
+    assert not CONTROLS.search(printed + complained)
+    assert f"{console.printable(name)}.jpg: this is not a picture" in complained
+    assert f"out{console.printable(name)}/_redecode" in printed
 
 
 def test_json(run, stub: Stub, photo: Path, tmp_path: Path) -> None:
@@ -487,7 +535,7 @@ def test_nothing_heavy_is_loaded_for_help(arguments: list[str]) -> None:
 import sys
 from redecode.cli import main as cli
 from redecode.cli import restore as restore_command
-from redecode.cli import development
+from redecode.cli import console, development
 sys.argv = ["redecode", *sys.argv[1:]]
 try:
     cli.main()

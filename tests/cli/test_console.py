@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import typer
 
-from redecode.cli import console, info, restore
+from redecode.cli import console, info, restore, serve
 from redecode.cli import main as cli
 from redecode.errors import DependencyError, RedecodeError, UnreadableError, UsageError
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +102,63 @@ def test_what_serve_refuses(arguments: list[str], line: str, monkeypatch, capsys
     monkeypatch.delenv("REDECODE_TOKEN", raising=False)
     assert outcome(monkeypatch, "serve", *arguments) == console.NOTHING_DONE
     assert capsys.readouterr().err == f"redecode: {line}\n"
+
+
+def test_a_port_in_use_is_told_with_the_way_out(monkeypatch, capsys) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert outcome(monkeypatch, "serve", "--port", port) == console.NOTHING_DONE
+    line = f"redecode: port {port} is in use already: choose another with --port, or give --port 0 for any free one\n"
+    assert capsys.readouterr() == ("", line)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_serve_opens_the_page_where_asked(asked: bool, monkeypatch, capsys) -> None:
+    uvicorn = pytest.importorskip("uvicorn")
+    opened = threading.Event()
+    addresses: list[str] = []
+    monkeypatch.setattr(serve.webbrowser, "open", lambda address: (addresses.append(address), opened.set()))
+    monkeypatch.setattr("redecode.server.app.create_app", lambda _: None)
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: opened.wait(5 if asked else 0))
+    monkeypatch.setattr(serve.signal, "signal", lambda *_: None)
+    assert outcome(monkeypatch, "serve", "--port", 0, *(["--open"] if asked else [])) == 0
+    assert addresses == (capsys.readouterr().out.split() if asked else [])
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("redecode --textu", ["--texture"]),
+        ("redecode photo.jpg --skip", ["--skip-existing"]),
+        ("redecode --preset f", ["fast"]),
+        ("redecode serve --op", ["--open"]),
+        ("redecode inf", ["info"]),
+        ("redecode se", []),
+        ("redecode pho", []),
+    ],
+)
+def test_completion(typed: str, offered: list[str], tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Where a file begins as a command does, the shell is left to complete files.
+    (tmp_path / "sea.jpg").touch()
+    monkeypatch.setenv("_REDECODE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    monkeypatch.delenv("_TYPER_COMPLETE_ARGS", raising=False)
+    assert outcome(monkeypatch) == 0
+    assert capsys.readouterr().out.split() == offered
+
+
+@pytest.mark.slow
+def test_the_manual_page(tmp_path: Path) -> None:
+    made = subprocess.run([sys.executable, ROOT / "bench" / "man.py"], capture_output=True, timeout=60)
+    assert (made.returncode, made.stderr) == (0, b"")
+    for command in cli.COMMANDS:
+        assert f".SH REDECODE {command.upper()}".encode() in made.stdout
+    groff = shutil.which("groff")
+    if groff:
+        shown = subprocess.run([groff, "-man", "-ww", "-Tascii", "-P-cbou"], input=made.stdout, capture_output=True, timeout=60)
+        assert (shown.returncode, shown.stderr) == (0, b"")
+        assert b"--same-size" in shown.stdout

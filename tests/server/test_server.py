@@ -292,6 +292,7 @@ def test_a_picture_and_its_layers(client: TestClient, photo: bytes) -> None:
     figures = client.get(f"/v1/pictures/{status['id']}/figures?texture=0.25").json()
     assert figures["texture"] == 0.25
     assert 0 <= figures["consistency"] <= 1
+    assert 0 <= figures["raw_consistency"] <= 1
     several = client.get("/v1/pictures", params={"id": [status["id"], "unknown"]}).json()["pictures"]
     assert [one["id"] for one in several] == [status["id"]]
 

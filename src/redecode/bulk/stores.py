@@ -16,9 +16,11 @@ import tempfile
 import time
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
@@ -314,10 +316,8 @@ class Zip:
             self._zip = zipfile.ZipFile(file if file is not None else Remote(archive).open(""))
         except zipfile.BadZipFile as error:
             raise UnreadableError(f"{archive}: this is no whole zip archive: {error}") from None
-        self._members: dict[str, zipfile.ZipInfo] = {}
-        for member in self._zip.infolist():
-            if not member.is_dir() and member.filename.startswith(root):
-                self._members[member.filename.removeprefix(root)] = member
+        members = [member for member in self._zip.infolist() if not member.is_dir() and member.filename.startswith(root)]
+        self._members = _by_name([(member.filename.removeprefix(root), member) for member in members])
         self._folders: dict[str, tuple[set[str], list[Entry]]] = {"": (set(), [])}
         for path in self._members:
             self._list(path)
@@ -367,6 +367,18 @@ class Zip:
             parent = posixpath.dirname(folder)
             self._folders.setdefault(parent, (set(), []))[0].add(folder)
             folder = parent
+
+
+def _by_name(members: list[tuple[str, _T]]) -> dict[str, _T]:
+    """Members by their names. Of several of one name the last has it, as after unpacking; the first is called a~1.jpg, and so on."""
+    found = dict(members)
+    earlier = Counter(name for name, _ in members) - Counter(found.keys())
+    for name, member in members:
+        if earlier[name] > 0:
+            earlier[name] -= 1
+            stem, suffix = posixpath.splitext(name)
+            found[next(free for number in count(1) if (free := f"{stem}~{number}{suffix}") not in found)] = member
+    return found
 
 
 def is_url(place: str) -> bool:

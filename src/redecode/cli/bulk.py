@@ -58,7 +58,7 @@ def bulk(
         complain(message)
     if meter.failed > len(meter.messages):
         complain(f"... and {meter.failed - len(meter.messages)} more, all of them in the manifest")
-    say(f"{meter.summary()}\nmanifest: {output.rstrip('/')}/{CORNER}/{part.name}")
+    say(meter.summary(), f"manifest: {output.rstrip('/')}/{CORNER}/{part.name}")
     if meter.failed or meter.failed_before:
         raise typer.Exit(SOME_FAILED if meter.done or meter.skipped else NOTHING_DONE)
 

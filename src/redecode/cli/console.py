@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,20 +24,35 @@ if TYPE_CHECKING:
     from ..decoder import Decoder
 
 SOME_FAILED, NOTHING_DONE, INTERRUPTED = 1, 2, 130
+# Control characters, and those that end lines or set the direction of writing.
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
-def say(text: object) -> None:
-    """Print on stdout; nobody listening any more is no reason to stop the work."""
+def printable(text: object) -> str:
+    r"""Text for a terminal: what would control it, or turn the direction of writing around, as \uXXXX. JSON stays the same JSON.
+
+    Names of files come from anywhere, and a terminal obeys what is written to it.
+
+    Example:
+        >>> printable("red\x1b[31m.jpg")
+        'red\\u001b[31m.jpg'
+    """
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
+
+
+def say(*lines: object) -> None:
+    """Print lines on stdout; nobody listening any more is no reason to stop the work."""
     try:
-        print(text, flush=True)
+        for line in lines:
+            print(printable(line), flush=True)
     except BrokenPipeError:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def complain(line: str) -> None:
-    """Print on stderr."""
-    print(f"redecode: {line}", file=sys.stderr)
+    """Print a line on stderr."""
+    print(f"redecode: {printable(line)}", file=sys.stderr)
 
 
 def give_up(message: str, code: int = NOTHING_DONE) -> NoReturn:
@@ -91,7 +107,8 @@ def reported() -> Iterator[None]:
 def show_traceback(error: BaseException) -> None:
     """Print the traceback of a bug, and with --debug that of any error, on stderr."""
     if _debug or not isinstance(error, EXPECTED):
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            print(printable(line), file=sys.stderr)
 
 
 @contextmanager

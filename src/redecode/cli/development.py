@@ -16,7 +16,7 @@ import typer
 
 from ..options import CHOICES, Options
 from ..weights import DEFAULT_PRESET, Precision, Preset
-from .console import complain, extra, make_decoder, progress_bar, reported, say
+from .console import complain, extra, make_decoder, printable, progress_bar, reported, say
 
 
 class Network(str, Enum):
@@ -102,7 +102,7 @@ def bench(
                 result = benchmark.run(decoder, folder, folder.name, qf, protocol.value, limit, progress)
             measured.append(result)
             complain(f"wrote {benchmark.write(result, results)}")
-        say(report.render(measured))
+        say(*report.render(measured).splitlines())
 
 
 def figure(
@@ -121,7 +121,7 @@ def figure(
 @contextmanager
 def _bench_progress(name: str) -> Iterator[Callable[[int, int], None]]:
     with progress_bar() as bar:
-        task = bar.add_task(name, total=None)
+        task = bar.add_task(printable(name), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total, refresh=True)
 
 

@@ -39,7 +39,7 @@ def info(
             if as_json:
                 say(json.dumps({"input": name, **facts}, ensure_ascii=False))
             else:
-                say(f"{name}\n{_page(facts)}\n" if several else _page(facts))
+                say(*([name, *_page(facts), ""] if several else _page(facts)))
         for failure in failures:
             if as_json:
                 name = os.fsencode(failure.source).decode("utf-8", "replace")
@@ -49,18 +49,18 @@ def info(
         raise typer.Exit(SOME_FAILED if told else NOTHING_DONE)
 
 
-def _page(facts: dict[str, Any]) -> str:
+def _page(facts: dict[str, Any]) -> list[str]:
     shown = {name: _shown(value) for name, value in facts.items() if value not in (None, [], False)}
     width = max(len(name) for name in shown)
-    return "\n".join(f"{name.replace('_', ' '):{width}}  {text}" for name, text in shown.items())
+    return [line for name, (first, *rows) in shown.items() for line in (f"{name.replace('_', ' '):{width}}  {first}", *rows)]
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any) -> list[str]:
+    """The lines of a value; the first stands beside its name."""
     if value is True:
-        return "yes"
+        return ["yes"]
     if isinstance(value, list) and value and isinstance(value[0], list):
-        rows = ["".join(f"{step:5d}" for step in row) for row in value]
-        return "\n" + "\n".join(rows)
+        return ["", *("".join(f"{step:5d}" for step in row) for row in value)]
     if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return str(value)
+        return [", ".join(map(str, value))]
+    return [str(value)]

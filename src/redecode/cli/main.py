@@ -11,6 +11,7 @@ Nothing heavy is imported before there is work: `--help` and `--version` answer 
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 from collections.abc import Callable
@@ -41,8 +42,8 @@ _EPILOG = (
 )
 
 # Plain help: Typer's coloured one takes longer to import than everything else that --help needs.
-restore_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-command_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+restore_app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+command_app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 COMMANDS: dict[str, Callable[..., None]] = {
     "info": info.info,
     "serve": with_options(serve.serve, ENGINE, {"max_pixels": 64}),
@@ -61,10 +62,19 @@ def main() -> None:
     if os.name == "posix" and hasattr(sys.stdout, "reconfigure"):
         # File names are bytes; those that are no text are printed as the bytes they are.
         sys.stdout.reconfigure(errors="surrogateescape")
-    if arguments and arguments[0] in COMMANDS:
-        command_app(arguments, prog_name="redecode")
-    else:
-        restore_app(arguments, prog_name="redecode")
+    typed = _typed()
+    first = (arguments or typed or [""])[0]
+    # While the first word is typed, it may become a command as well as a file.
+    begun = len(typed) == 1 and any(name.startswith(first) for name in COMMANDS) and not glob.glob(f"{glob.escape(first)}*")
+    app = command_app if first in COMMANDS or begun else restore_app
+    app(arguments, prog_name="redecode")
+
+
+def _typed() -> list[str]:
+    """What stands behind the name of the program on the command line that a shell asks completions for."""
+    if "_REDECODE_COMPLETE" not in os.environ:
+        return []
+    return (os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")).split()[1:]
 
 
 @command_app.callback()

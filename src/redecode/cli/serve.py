@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import signal
 import socket
+import threading
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,6 +44,7 @@ def serve(
     max_time: Annotated[float, typer.Option(min=0.01, metavar="SECONDS", help="Give up on a picture after this long.")] = 600,
     keep: Annotated[float, typer.Option(min=0.01, metavar="MINUTES", help="Forget an open picture after so long without use.")] = 60,
     storage: Annotated[float, typer.Option(min=1, metavar="MIB", help="Disk space for open pictures.")] = 4096,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Serve the page and the HTTP API from this machine (needs the extra `web`)."""
     with reported(), extra("web"):
@@ -67,10 +71,10 @@ def serve(
         )
         with _listening(host, port) as listener:
             address, bound = listener.getsockname()[:2]
-            _run(create_app(settings), listener, f"http://{f'[{address}]' if ':' in address else address}:{bound}/")
+            _run(create_app(settings), listener, f"http://{f'[{address}]' if ':' in address else address}:{bound}/", open_page)
 
 
-def _run(app: FastAPI, listener: socket.socket, address: str) -> None:
+def _run(app: FastAPI, listener: socket.socket, address: str, open_page: bool) -> None:
     import uvicorn
 
     from ..server.connections import SERVER_OPTIONS
@@ -91,6 +95,9 @@ def _run(app: FastAPI, listener: socket.socket, address: str) -> None:
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     say(address)
+    if open_page:
+        # The browser's connection waits until the server is up; a browser in this terminal would have the server wait.
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -108,8 +115,10 @@ def _listening(host: str, port: int) -> socket.socket:
         listener.bind(address)
         # Before the address is told: who is told it may come at once.
         listener.listen(_BACKLOG)
-    except OSError:
+    except OSError as error:
         listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(f"port {port} is in use already: choose another with --port, or give --port 0 for any free one") from None
         raise
     return listener
 

@@ -56,6 +56,7 @@ class FiguresBody(BaseModel):
 
     texture: float
     consistency: float | None = Field(description="Share of the blocks that agree with the file but for rounding, 0 … 1.")
+    raw_consistency: float | None = Field(description="Share of the luma blocks that encode to the file's very coefficients, 0 … 1.")
     projection_psnr: float | None = Field(description="PSNR of the result before against after the projection, dB; null where equal.")
 
 

@@ -44,11 +44,13 @@ class Figures:
     Attributes:
         texture: the amount it is of.
         consistency: see :attr:`redecode.Decoded.consistency`.
+        raw_consistency: see :attr:`redecode.Decoded.raw_consistency`.
         projection_psnr: see :attr:`redecode.Decoded.projection_psnr`.
     """
 
     texture: float
     consistency: float | None
+    raw_consistency: float | None
     projection_psnr: float | None
 
 
@@ -209,13 +211,12 @@ def _decoded(folder: Path, restored: Options, amount: float, project: bool) -> D
     base, texture = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("base", "texture"))
     mask, image = (np.load(folder / f"{name}.npy") for name in ("mask", "image"))
     told = Figures(**json.loads((folder / "figures.json").read_text()))
-    consistency, psnr = told.consistency, told.projection_psnr
-    whole = Decoded(image, mask, source, base, texture, told.texture, True, consistency=consistency, projection_psnr=psnr)
+    whole = Decoded(image, mask, source, base, texture, told.texture, True, told.consistency, told.projection_psnr, told.raw_consistency)
     return whole.with_texture(amount, project)
 
 
 def _figures(decoded: Decoded) -> Figures:
-    return Figures(decoded.amount, decoded.consistency, decoded.projection_psnr)
+    return Figures(decoded.amount, decoded.consistency, decoded.raw_consistency, decoded.projection_psnr)
 
 
 def _plain(source: Picture) -> Pixels:

@@ -1,9 +1,9 @@
 """The shipped networks: ONNX files, each beside a JSON record of what it is and how it came to be.
 
 Every network comes in two precisions: float32, the reference (its weights are stored in 16 bits), and int8, quantized from it, which is
-what a CPU runs. A record holds the files' sha256, the halo that tiles need, the network's config, the recipe it was trained with, what was
-really run (steps, images seen, hardware, time) and the licence notes. A network that is trained for fidelity has the factors of
-:func:`redecode.restoration.shrinkage.shrink` beside it. `redecode export` writes all of these files.
+what a CPU runs. A record holds the files' sha256 and its own, the halo that tiles need, the network's config, the recipe it was trained
+with, what was really run (steps, images seen, hardware, time) and the licence notes. A network that is trained for fidelity has the factors
+of :func:`redecode.restoration.shrinkage.shrink` beside it. `redecode export` writes all of these files.
 """
 
 from __future__ import annotations
@@ -61,6 +61,12 @@ def record(name: str) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
+def fingerprint(about: dict[str, Any]) -> str:
+    """sha256 of what a record tells, its checksums included, but for the one of itself."""
+    sums = {form: checksum for form, checksum in about["sha256"].items() if form != "record"}
+    return hashlib.sha256(json.dumps(about | {"sha256": sums}, sort_keys=True).encode()).hexdigest()
+
+
 def file_name(name: str, precision: Precision) -> str:
     """The file of a network, "fast-edge.int8.onnx" for example.
 
@@ -82,11 +88,14 @@ def load(name: str, precision: Precision) -> Weights:
 
     Raises:
         ValueError: unknown precision.
-        DependencyError: there is no such network, or its file is not the one the record speaks of.
+        DependencyError: there is no such network, its file is not the one the record speaks of, or the record was changed.
     """
     about = record(name)
     onnx = _checked(name, file_name(name, precision), about["sha256"][precision])
     shrinkage = _checked(name, shrinkage_file(name), about["sha256"]["shrinkage"]) if "shrinkage" in about["sha256"] else None
+    # Its halo is what tiles are cut by.
+    if about["sha256"].get("record") != fingerprint(about):
+        raise DependencyError(f"the record of network {name!r} is not as it was written; reinstall redecode")
     return Weights(name, onnx, int(about["halo"]), shrinkage, about)
 
 

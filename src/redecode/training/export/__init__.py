@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -152,7 +153,7 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
         written["shrinkage"] = weights.shrinkage_file(name), _shrinkage_of(models["int8"])
     for file, data in written.values():
         (folder / file).write_bytes(data)
-    record = {
+    record: dict[str, Any] = {
         "name": name,
         "sha256": {form: hashlib.sha256(data).hexdigest() for form, (_, data) in written.items()},
         "halo": halo(network, samples, config.receptive_field),
@@ -162,6 +163,7 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
         **run,
         "licence": LICENCE,
     }
+    record["sha256"]["record"] = weights.fingerprint(json.loads(json.dumps(record)))
     path = folder / f"{name}.json"
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return path
