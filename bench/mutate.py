@@ -1,10 +1,15 @@
-"""Do the tests see it when a line of the product changes? Mutants: one small change each, and the tests that ought to fail.
+"""Change single expressions of the product, and see whether the tests notice.
 
-    python bench/mutate.py --count 300        # writes results/mutants.json; `make mutate`
+    python bench/mutate.py --record       # which test runs which line: every test once, under coverage
+    python bench/mutate.py --count 300    # tries the mutants; results/mutants.json; `make mutate` does both
+    python bench/mutate.py --again        # tries those once more that survived
 
-A mutant is drawn from the rooms in ROOMS: a comparison, an operator, a constant, a condition or a call's keyword is changed. It counts as
-caught where a test fails or runs out of time. What survives is listed with its line, to be tested or, if it changes nothing that
-anybody could see, to be noted in EQUIVALENT.
+A mutant is drawn from the rooms in ROOMS: a comparison, an operator, a constant, a condition or a branch is changed. The tests that run the
+changed line are run on it, the quickest first, as many as fit into BUDGET seconds; for a line that only runs in processes of its own, or
+when a module is imported, those of the module. A mutant counts as caught where a test fails or takes unreasonably long. What survives is
+listed with its line, to be tested or, if it changes nothing that anybody could see, to be noted in EQUIVALENT with the reason.
+
+Each outcome is noted as it comes, in the folder .mutants: the program can be stopped at any time, and goes on where it was.
 """
 
 from __future__ import annotations
@@ -14,22 +19,30 @@ import ast
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "redecode"
 ROOMS = ("codec", "restoration", "bulk", "decoder.py", "result.py", "recode.py", "files.py", "options.py", "pipelining.py")
+# Their tests start Ray or a server of an object store, and take minutes.
+LEFT_OUT = ("bulk/cluster.py",)
 RESULT = ROOT / "results" / "mutants.json"
-# Of the tests of one mutant, in seconds: a mutant that loops for ever is caught by this.
-TIMEOUT = 600
-# Mutants that nobody could see, as "file:line: change", each with the reason.
+FOLDER = ROOT / ".mutants"
+RECORD, JOURNAL = FOLDER / "record.json", FOLDER / "journal.jsonl"
+# Of the tests of one mutant, in seconds, by the time that they took when they were recorded.
+BUDGET = 45
+# A mutant that takes so many times longer, and so many seconds more, loops.
+SLOWER, PATIENCE = 3, 60
+# Mutants that nobody could see, by name, each with the reason.
 EQUIVALENT: dict[str, str] = {}
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -63,25 +76,41 @@ class Mutant:
     """One change.
 
     Attributes:
+        name: file, text of the line and change; with a number where that is not unique. It stays as it is while other lines move.
         file: path below src/redecode.
         line: of the change.
-        change: what became what.
-        outcome: "caught", "survived" or "equivalent".
+        source: the file with the change.
     """
 
+    name: str
     file: str
     line: int
-    change: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant.
+
+    Attributes:
+        name: of the mutant.
+        line: where it is.
+        outcome: "caught" or "survived".
+        by: the test that failed, or "time" where the tests took unreasonably long.
+        tests: how many were to be run.
+        seconds: what that took.
+    """
+
+    name: str
+    line: int
     outcome: str
-
-    @property
-    def name(self) -> str:
-        """As EQUIVALENT lists it."""
-        return f"{self.file}:{self.line}: {self.change}"
+    by: str
+    tests: int
+    seconds: float
 
 
-def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-    """What a node can become, each with a description; the node itself is left as it is."""
+def changes(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """What a node can become, each with a description."""
     if isinstance(node, ast.Compare) and type(node.ops[0]) in _COMPARISONS:
         swapped = _COMPARISONS[type(node.ops[0])]
         yield f"{type(node.ops[0]).__name__} to {swapped.__name__}", ast.Compare(node.left, [swapped(), *node.ops[1:]], node.comparators)
@@ -100,88 +129,182 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         yield f"{node.value!r} to {value!r}", ast.Constant(value)
 
 
-def mutations(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Line and description of every mutant of a file; while one is looked at, the tree is that mutant's."""
-    annotations = {id(inner) for node in ast.walk(tree) for note in _annotations(node) for inner in ast.walk(note)}
-    for parent in list(ast.walk(tree)):
-        for field, value in ast.iter_fields(parent):
-            for index, node in enumerate(value if isinstance(value, list) else [value]):
-                if not isinstance(node, ast.expr) or id(node) in annotations:
-                    continue
-                for description, changed in changes(node):
-                    _put(parent, field, index, ast.fix_missing_locations(ast.copy_location(changed, node)))
-                    yield node.lineno, description
-                    _put(parent, field, index, node)
+def mutants(path: Path) -> Iterator[Mutant]:
+    """Every mutant of a file, in the order of its lines. Nothing but the changed expression is written anew."""
+    text = path.read_text(encoding="utf-8")
+    lines = text.encode().splitlines(keepends=True)
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line))
+    tree = ast.parse(text)
+    # Annotations change nothing. Parts of f-strings do not tell where they are before Python 3.12.
+    hidden = {id(inner) for node in ast.walk(tree) for outer in _untouched(node) for inner in ast.walk(outer)}
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.expr) and id(node) not in hidden]
+    known: Counter[str] = Counter()
+    for node in sorted(nodes, key=lambda node: (node.lineno, node.col_offset)):
+        for description, changed in changes(node):
+            name = f"{path.relative_to(PACKAGE).as_posix()}: {lines[node.lineno - 1].decode().strip()}: {description}"
+            known[name] += 1
+            begin, end = starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset  # type: ignore[operator]
+            data = text.encode()
+            source = (data[:begin] + f"({ast.unparse(changed)})".encode() + data[end:]).decode()
+            numbered = f"{name} ({known[name]})" if known[name] > 1 else name
+            yield Mutant(numbered, path.relative_to(PACKAGE).as_posix(), node.lineno, source)
 
 
-def mutated(path: Path, number: int) -> str:
-    """The source of a file's mutant of that number."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    next(islice(mutations(tree), number, None))
-    return ast.unparse(tree)
-
-
-def _annotations(node: ast.AST) -> list[ast.expr]:
+def _untouched(node: ast.AST) -> list[ast.AST]:
+    if isinstance(node, ast.JoinedStr):
+        return [node]
     return [note for name in ("annotation", "returns") if (note := getattr(node, name, None)) is not None]
 
 
-def _put(parent: ast.AST, field: str, index: int, node: ast.AST) -> None:
-    value = getattr(parent, field)
-    if isinstance(value, list):
-        value[index] = node
-    else:
-        setattr(parent, field, node)
+def record(marks: str) -> None:
+    """Run the tests once, and note which of them run which line, and for how long; what is known of others is kept."""
+    import coverage
+    import pytest
+
+    measured = coverage.Coverage(data_file=None, source=[str(PACKAGE)], config_file=False)
+    seconds: dict[str, float] = {}
+    failed: set[str] = set()
+
+    class Recorder:
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+            measured.switch_context(item.nodeid)
+            began = time.perf_counter()
+            result = yield
+            seconds[item.nodeid] = round(time.perf_counter() - began, 3)
+            measured.switch_context("")
+            return result  # type: ignore[return-value]
+
+        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+            if report.outcome != "passed":
+                failed.add(report.nodeid)
+
+    measured.start()
+    pytest.main(["-q", "-p", "no:cacheprovider", "-m", marks, str(ROOT / "tests")], plugins=[Recorder()])
+    measured.stop()
+    known = json.loads(RECORD.read_text()) if RECORD.exists() else {"seconds": {}, "lines": {}}
+    known["seconds"] = {name: taken for name, taken in (known["seconds"] | seconds).items() if name not in failed}
+    data = measured.get_data()
+    for file in data.measured_files():
+        place = known["lines"].setdefault(Path(file).relative_to(PACKAGE).as_posix(), {})
+        for line, contexts in data.contexts_by_lineno(file).items():
+            place[str(line)] = sorted({name for name in {*place.get(str(line), []), *contexts} if name in known["seconds"]})
+    FOLDER.mkdir(exist_ok=True)
+    RECORD.write_text(json.dumps(known))
+    print(f"{len(known['seconds'])} tests recorded, {len(failed)} left out as they fail or are skipped")
 
 
-def tests_of(path: Path) -> list[str]:
-    """The tests to run, those of the very module first."""
-    room = path.relative_to(PACKAGE).parts[0]
-    tests = ROOT / "tests"
-    own = sorted(tests.rglob(f"test_{path.stem}*.py"))
-    whole = [tests / room] if (tests / room).is_dir() else []
-    shared = [tests / "test_decoder.py", tests / "golden", tests / "test_python.py", tests / "cli"]
-    return [str(entry) for entry in dict.fromkeys([*own, *whole, *shared]) if entry.exists()]
+def tests_for(mutant: Mutant, known: dict[str, dict[str, object]]) -> tuple[list[str], float]:
+    """The tests to run on a mutant, and the seconds that they should take: those of the very module first, and the quickest."""
+    seconds: dict[str, float] = known["seconds"]  # type: ignore[assignment]
+    lines: dict[str, list[str]] = known["lines"].get(mutant.file, {})  # type: ignore[assignment]
+    stem = Path(mutant.file).stem
+    own = [name for name in seconds if re.search(rf"test_{stem}[a-z_]*\.py", name)]
+    candidates = set(lines.get(str(mutant.line), ())) or {name for names in lines.values() for name in names} | set(own)
+    chosen: dict[str, list[str]] = defaultdict(list)
+    total = 0.0
+    for name in sorted(candidates, key=lambda name: (seconds[name], name)):
+        if total + seconds[name] <= BUDGET or not chosen:
+            chosen[name.partition("::")[0]].append(name)
+            total += seconds[name]
+
+    def cost(file: str) -> tuple[bool, float]:
+        return not set(chosen[file]) & set(own), sum(seconds[name] for name in chosen[file]) / len(chosen[file])
+
+    return [name for file in sorted(chosen, key=cost) for name in chosen[file]], total
 
 
-def caught(path: Path, source: str) -> bool:
-    """Whether a test fails where a file of the package has another source."""
-    with tempfile.TemporaryDirectory(prefix="redecode-mutant-") as folder:
-        copy = Path(folder) / "redecode"
-        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        (copy / path.relative_to(PACKAGE)).write_text(source, encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not browser and not cluster"]
-        environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+def attempt(mutant: Mutant, tests: list[str], expected: float, copy: Path) -> Outcome:
+    """Run tests on a copy of the package with the change."""
+    place = copy / "redecode" / mutant.file
+    original = place.read_bytes()
+    began = time.monotonic()
+
+    def forget() -> None:
+        for compiled in (place.parent / "__pycache__").glob(f"{place.stem}.*"):
+            compiled.unlink()
+
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as names:
+        names.write("\n".join(tests))
+        names.flush()
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", f"@{names.name}"]
+        place.write_text(mutant.source, encoding="utf-8")
+        forget()
         try:
-            done = subprocess.run([*command, *tests_of(path)], cwd=ROOT, env=environment, capture_output=True, timeout=TIMEOUT, check=False)
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": str(copy)},
+                capture_output=True,
+                text=True,
+                timeout=SLOWER * expected + PATIENCE,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
-            return True
-        return done.returncode != 0
+            outcome, by = "caught", "time"
+        else:
+            outcome = "caught" if done.returncode else "survived"
+            found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+            by = found[1] if found else f"exit code {done.returncode}" if done.returncode else ""
+        finally:
+            place.write_bytes(original)
+            forget()
+    return Outcome(mutant.name, mutant.line, outcome, by, len(tests), round(time.monotonic() - began, 1))
+
+
+def write(drawn: list[Mutant], outcomes: dict[str, Outcome], command: str) -> str:
+    """Write what is known of the drawn mutants; returns it in a line."""
+    told = [outcomes[mutant.name] for mutant in drawn if mutant.name in outcomes]
+    equivalent = [outcome for outcome in told if outcome.outcome != "caught" and outcome.name in EQUIVALENT]
+    survived = [outcome for outcome in told if outcome.outcome != "caught" and outcome.name not in EQUIVALENT]
+    caught = len(told) - len(equivalent) - len(survived)
+    share = caught / max(1, caught + len(survived))
+    record = {
+        "command": command,
+        "mutants": len(told),
+        "caught": caught,
+        "caught_share": round(share, 4),
+        "survived": [{"mutant": outcome.name, "line": outcome.line} for outcome in survived],
+        "equivalent": [{"mutant": outcome.name, "line": outcome.line, "reason": EQUIVALENT[outcome.name]} for outcome in equivalent],
+    }
+    RESULT.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return f"{len(told)} mutants: {caught} caught, {len(survived)} survived, {len(equivalent)} equivalent: {share:.1%}"
 
 
 def main() -> None:
-    """Draw mutants, run the tests on each, and write what became of them."""
+    """Record, or draw mutants, run the tests on each, and write what became of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--record", action="store_true", help="run every test once, to know which lines it runs")
+    parser.add_argument("--marks", default="not slow and not browser and not cluster", help="of the tests to record")
     parser.add_argument("--count", type=int, default=300, help="how many mutants")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--again", action="store_true", help="try those once more that survived")
     arguments = parser.parse_args()
+    if arguments.record:
+        record(arguments.marks)
+        return
+    known = json.loads(RECORD.read_text())
     files = [path for room in ROOMS for path in ([PACKAGE / room] if room.endswith(".py") else sorted((PACKAGE / room).rglob("*.py")))]
-    everything = [
-        (path, number, *told) for path in files for number, told in enumerate(mutations(ast.parse(path.read_text(encoding="utf-8"))))
-    ]
+    everything = [mutant for path in files if path.relative_to(PACKAGE).as_posix() not in LEFT_OUT for mutant in mutants(path)]
     drawn = random.Random(arguments.seed).sample(everything, min(arguments.count, len(everything)))
-    mutants = []
-    for count, (path, number, line, change) in enumerate(drawn, 1):
-        mutant = Mutant(path.relative_to(PACKAGE).as_posix(), line, change, "caught")
-        if not caught(path, mutated(path, number)):
-            mutant = Mutant(mutant.file, line, change, "equivalent" if mutant.name in EQUIVALENT else "survived")
-        mutants.append(mutant)
-        print(f"{count}/{len(drawn)} {mutant.outcome}: {mutant.name}", flush=True)
-    real = [mutant for mutant in mutants if mutant.outcome != "equivalent"]
-    share = sum(mutant.outcome == "caught" for mutant in real) / len(real)
-    record = {"command": f"python bench/mutate.py --count {arguments.count} --seed {arguments.seed}", "caught": round(share, 4)}
-    rows = [asdict(mutant) for mutant in mutants if mutant.outcome != "caught"]
-    RESULT.write_text(json.dumps(record | {"mutants": len(mutants), "not_caught": rows}, indent=1) + "\n", encoding="utf-8")
-    print(f"{share:.1%} caught")
+    outcomes: dict[str, Outcome] = {}
+    if JOURNAL.exists():
+        outcomes = {outcome.name: outcome for outcome in (Outcome(**json.loads(line)) for line in JOURNAL.read_text().splitlines())}
+    if arguments.again:
+        outcomes = {name: outcome for name, outcome in outcomes.items() if outcome.outcome == "caught" or name in EQUIVALENT}
+    command = f"python bench/mutate.py --count {arguments.count} --seed {arguments.seed}"
+    with tempfile.TemporaryDirectory(prefix="redecode-mutant-") as folder, open(JOURNAL, "a", encoding="utf-8") as journal:
+        shutil.copytree(PACKAGE, Path(folder, "redecode"), ignore=shutil.ignore_patterns("__pycache__"))
+        for mutant in drawn:
+            if mutant.name not in outcomes:
+                outcome = outcomes[mutant.name] = attempt(mutant, *tests_for(mutant, known), Path(folder))
+                journal.write(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
+                journal.flush()
+                print(f"{outcome.outcome} ({outcome.seconds:.0f} s, {outcome.by}): {outcome.name}", flush=True)
+                write(drawn, outcomes, command)
+    print(write(drawn, outcomes, command))
 
 
 if __name__ == "__main__":
