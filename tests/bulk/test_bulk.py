@@ -120,7 +120,7 @@ def test_same_results_as_the_single_command(tmp_path: Path) -> None:
 
     again = redecode("bulk", source, out, "--workers", 2)
     assert again.returncode == 1
-    assert f"0 restored, 0 failed, {200 - len(bad)} were there already, {len(bad)} failed before" in again.stdout
+    assert f"0 restored, 0 failed, {200 - len(bad)} already restored, {len(bad)} failed before" in again.stdout
     assert len(rows(out)) == 200
 
 
@@ -241,7 +241,7 @@ def test_no_result_replaces_that_of_another_file(tmp_path: Path) -> None:
 
 def test_places_must_lie_apart(tree: Path, tmp_path: Path) -> None:
     for source, output in ((tree, tree), (tree, tree / "out"), (tree / "sub", tree), ("s3://b/x", "s3://b/x/y")):
-        with pytest.raises(UsageError, match="apart"):
+        with pytest.raises(UsageError, match="must lie outside"):
             run.refuse_nesting(str(source), str(output))
     run.refuse_nesting(str(tree), f"{tree}-restored")
     run.refuse_nesting("s3://b/x", "s3://b/xy")
@@ -532,7 +532,7 @@ def test_a_lock_that_is_taken_away_ends_the_run(tmp_path: Path, monkeypatch: pyt
         try:
             lock.check()
         except LockedError as error:
-            return "taken this output over" in str(error)
+            return "taken over this output" in str(error)
         return False
 
     with Lock(stores.make(str(tmp_path)), Shard()) as lock:
@@ -687,7 +687,7 @@ def test_dry_run(tmp_path: Path) -> None:
     make_archive(tmp_path / "in", 40, broken_every=33)
     result = redecode("bulk", tmp_path / "in", tmp_path / "out", "--dry-run", "--workers", 2)
     assert (result.returncode, result.stderr) == (0, "")
-    assert re.search(r"^40 files to restore, 0\.\d MB; 0 are there, 0 failed before; about \d+ s with 2 workers$", result.stdout)
+    assert re.search(r"^40 files to restore, 0\.\d MB; 0 already restored, 0 failed before; about \d+ s with 2 workers$", result.stdout)
     assert not (tmp_path / "out").exists()
 
 

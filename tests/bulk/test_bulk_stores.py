@@ -143,7 +143,7 @@ def test_s3_on_a_bad_day(s3: Moody, tmp_path: Path) -> None:
 
     # What has another ETag is restored again.
     source.put("0/000.jpg", made["0/002.jpg"])
-    assert "1 restored, 0 failed, 12 were there already, 1 failed before" in bulk("s3://bucket/in/*/*.jpg", "s3://bucket/out")
+    assert "1 restored, 0 failed, 12 already restored, 1 failed before" in bulk("s3://bucket/in/*/*.jpg", "s3://bucket/out")
 
 
 @pytest.mark.slow
@@ -225,7 +225,7 @@ def test_memory_and_zip(tmp_path: Path) -> None:
     store = stores.make("memory://out")
     assert contents(store) == results(tmp_path / "in")
     assert {row.status for row in manifest.rows(store)} == {DONE, FAILED}
-    assert "0 restored, 0 failed, 5 were there already" in bulk(f"zip://photos::{tmp_path / 'in.zip'}", "memory://out")
+    assert "0 restored, 0 failed, 5 already restored" in bulk(f"zip://photos::{tmp_path / 'in.zip'}", "memory://out")
 
 
 def test_segments_on_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +234,7 @@ def test_segments_on_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
     store = stores.make("memory://segments")
     for _ in range(2):
         log = manifest.Manifest(store, manifest.Shard())
-        log.begin()
+        log.open_segment()
         for second in range(100):
             now[0] += 1
             log.append(Row(f"{second}.jpg", 1, "", {}, {}, DONE))

@@ -1,7 +1,7 @@
-"""Tar archives: a new one with the restored pictures of another, which may be damaged, compressed, or made to do harm.
+"""Tar archives: restore the pictures of an archive into a new archive. The input may be damaged, compressed, or malicious.
 
-Python's tarfile takes a damaged header for the end, and members after it are lost in silence. Here all bytes are accounted for: they are
-a member's, or zeros between and after the members, or they are told as damage.
+Python's tarfile takes a damaged header for the end of the archive and silently loses the members after it. This module accounts for all
+bytes: each belongs to a member, is zero padding, or is reported as damage.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .listing import is_picture
 from .names import distinct_names
 
 _BLOCK = tarfile.BLOCKSIZE
-# Bytes of an extended header (long names and the like), and of a member that is kept in memory while it is copied.
+# Limits in bytes: an extended header (long names and the like), and a member that is kept in memory while it is copied.
 _MAX_HEADER, _MAX_MEMORY = 1 << 20, 1 << 24
 _MAX_SIZE = 1 << 60
 _EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
@@ -42,13 +42,13 @@ _USTAR = slice(257, 262)
 
 @dataclass
 class Outcome:
-    """What became of an archive.
+    """The outcome of restoring an archive.
 
     Attributes:
-        count: pictures, and whatever else is in `failures`.
-        pixels: restored.
-        failures: what is left out of the result, by its name or its place, and why.
-        notes: what a user should know about members that were restored, by their names.
+        count: number of restored pictures and of failures.
+        pixels: number of restored pixels.
+        failures: members and bytes left out of the result, by name or position, each with the reason.
+        notes: notes about the restoration of members, by their names.
     """
 
     count: int = 0
@@ -57,7 +57,7 @@ class Outcome:
     notes: dict[str, str] = field(default_factory=dict)
 
     def fail(self, name: str, why: str) -> None:
-        """Note what is left out; a second one of a name has a number behind it."""
+        """Record a member that is left out; a number distinguishes members of the same name."""
         self.count += 1
         numbered = (f"{name} ({number})" for number in itertools.count(2))
         self.failures[next(key for key in itertools.chain([name], numbered) if key not in self.failures)] = why
@@ -69,11 +69,11 @@ class DamagedError(RedecodeError):
 
 @dataclass(frozen=True)
 class _Damage:
-    """Bytes that are no member.
+    """Bytes that do not belong to a valid member.
 
     Attributes:
-        name: of the lost member, as its damaged header has it, or the place.
-        why: for the user.
+        name: name of the lost member if its damaged header shows it, else the position.
+        why: the reason, as a message for the user.
     """
 
     name: str
@@ -81,26 +81,27 @@ class _Damage:
 
 
 def pixels(restored: Restored) -> int:
-    """Of a picture."""
+    """Number of pixels of a restored picture."""
     return restored.decoded.picture.width * restored.decoded.picture.height
 
 
 def restore(path: Path, result: BinaryIO, restore_picture: Callable[[bytes, str], Restored], suffix_for: Callable[[str], str]) -> Outcome:
-    """Restore the pictures of a tar archive into a new one; other files are copied, and all keep their order.
+    """Restore the pictures of a tar archive into a new archive. Other files are copied; the order is kept.
 
     Args:
-        path: the archive, which may be compressed with gzip, bzip2 or xz; the new one is compressed alike.
-        result: where to write the new one.
-        restore_picture: restores a file, given its content and the name of its result; what it raises is that member's failure.
-        suffix_for: the suffix of the result, given the name of a file.
+        path: the archive, which may be compressed with gzip, bzip2 or xz; the new archive gets the same compression.
+        result: binary file to write the new archive to.
+        restore_picture: function from a picture's content and the name of its result to the restored picture; its errors are recorded as
+            the member's failure.
+        suffix_for: function from the name of a file to the suffix of its result.
 
     Returns:
-        What became of it. Whatever is not in the new archive is named there: members that are damaged, too large, devices, links to what
-        is not in it, and those whose names lead out of it.
+        The outcome. It names everything that the new archive leaves out: members that are damaged, too large or devices, links to files
+        that are not in the new archive, and members whose names lead out of it.
 
     Raises:
-        OSError: it cannot be read, or the new one not be written.
-        UnreadableError: it is no tar archive.
+        OSError: the archive cannot be read, or the new archive cannot be written.
+        UnreadableError: the file is not a tar archive.
     """
     with _decompressed(path) as file:
         members = _scan(file)
@@ -109,7 +110,7 @@ def restore(path: Path, result: BinaryIO, restore_picture: Callable[[bytes, str]
         for member in _with_damage(file, members):
             writer.add(file, member)
     if not members and writer.outcome.failures:
-        raise UnreadableError("this is no tar archive, or nothing of it is whole")
+        raise UnreadableError("this is no tar archive, or all of it is damaged")
     return writer.outcome
 
 
@@ -122,7 +123,7 @@ class _Writer:
         self._written: set[str] = set()
 
     def add(self, file: _Stream, member: tarfile.TarInfo | _Damage) -> None:
-        """Write a member, or note why not."""
+        """Write a member, or record why it is left out."""
         if isinstance(member, _Damage):
             self.outcome.fail(member.name, member.why)
             return
@@ -131,7 +132,7 @@ class _Writer:
             if not (member.isdir() and member.name == "."):
                 names.refuse_result(path)
             if member.issparse():
-                raise UnreadableError("it is stored sparse, which is not read; it was left out")
+                raise UnreadableError("sparse files are not supported; it was left out")
             if member.isdir():
                 self._output.addfile(member)
             elif member.issym() or member.islnk():
@@ -144,7 +145,7 @@ class _Writer:
                 self._copy(file, member)
         except OSError:
             raise
-        except Exception as error:  # As for a file of its own.
+        except Exception as error:  # Any error fails this member only, as in Restorer.
             self.outcome.fail(member.name, files.reason(error))
 
     def _picture(self, file: _Stream, member: tarfile.TarInfo) -> None:
@@ -162,22 +163,22 @@ class _Writer:
             self.outcome.notes[member.name] = "; ".join(restored.notes)
 
     def _copy(self, file: _Stream, member: tarfile.TarInfo) -> None:
-        # First aside, so that nothing of a member that is not whole gets into the result.
-        with tempfile.SpooledTemporaryFile(_MAX_MEMORY) as aside:
-            shutil.copyfileobj(cast(BinaryIO, _Content(file, member)), aside)
-            aside.seek(0)
-            self._output.addfile(member, cast(BinaryIO, aside))
+        # Copy to a temporary file first, so that no part of an incomplete member gets into the result.
+        with tempfile.SpooledTemporaryFile(_MAX_MEMORY) as temporary:
+            shutil.copyfileobj(cast(BinaryIO, _Content(file, member)), temporary)
+            temporary.seek(0)
+            self._output.addfile(member, cast(BinaryIO, temporary))
         self._written.add(_clean(member.name))
 
     def _link(self, member: tarfile.TarInfo) -> None:
         folder = posixpath.dirname(_clean(member.name))
-        # A hard link names a member, a symbolic one a path from its own folder.
-        aim = _clean(member.linkname) if member.islnk() else posixpath.normpath(posixpath.join(folder, member.linkname))
-        if aim not in (self._written if member.islnk() else self._names):
+        # A hard link names a member of the archive, a symbolic link a path relative to its own folder.
+        target = _clean(member.linkname) if member.islnk() else posixpath.normpath(posixpath.join(folder, member.linkname))
+        if target not in (self._written if member.islnk() else self._names):
             raise UnreadableError(f"it is a link to {member.linkname}, which is not in the result; it was left out")
         made = copy(member)
         made.name = self._renamed(member.name)
-        made.linkname = self._names[aim] if member.islnk() else posixpath.relpath(self._names[aim], folder or ".")
+        made.linkname = self._names[target] if member.islnk() else posixpath.relpath(self._names[target], folder or ".")
         made.pax_headers = {}
         self._output.addfile(made)
         self._written.add(_clean(member.name))
@@ -188,7 +189,7 @@ class _Writer:
 
 
 def _output_names(members: list[tarfile.TarInfo], suffix_for: Callable[[str], str]) -> dict[str, str]:
-    """The paths of all files and links in the result by those in the archive, both without "./" before them."""
+    """Map the path of each file and link in the archive to its path in the result, both without a leading "./"."""
     paths = {_clean(member.name) for member in members if member.isreg() or member.issym() or member.islnk()}
     pictures = {path for path in paths if is_picture(path)}
     others = {path: path for path in paths - pictures}
@@ -196,17 +197,17 @@ def _output_names(members: list[tarfile.TarInfo], suffix_for: Callable[[str], st
 
 
 def _clean(name: str) -> str:
-    """A member's path without "./" before it, as `tar c .` writes it; empty for the archive's own folder."""
+    """A member's path without the leading "./" that `tar c .` writes; empty for the root folder."""
     return re.sub(r"^(\./+)+|^\.$", "", name)
 
 
 def _scan(file: _Stream) -> list[tarfile.TarInfo]:
-    """All members of which the header is whole, in their order."""
+    """All members with a valid header, in their order."""
     members: list[tarfile.TarInfo] = []
     while True:
         begin = file.tell()
         try:
-            # Without ignore_zeros, a damaged header would count as the end.
+            # Without ignore_zeros, tarfile takes a damaged header for the end of the archive.
             with tarfile.TarFile(fileobj=cast(BinaryIO, file), ignore_zeros=True, tarinfo=_Header, encoding="utf-8") as tar:
                 for member in tar:
                     members.append(member)
@@ -215,13 +216,13 @@ def _scan(file: _Stream) -> list[tarfile.TarInfo]:
             return members
         except (OSError, MemoryError):
             raise
-        except Exception:  # Headers that make no sense, of which tarfile tells in many ways: it goes on behind them.
+        except Exception:  # tarfile raises many kinds of errors for invalid headers: continue after the header.
             if file.tell() <= begin:
                 return members
 
 
 class _Header(tarfile.TarInfo):
-    """Refuses sizes that would have tarfile read gigabytes of header, or go back."""
+    """A tar header that refuses impossible sizes: tarfile would read gigabytes of header, or seek backwards."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
@@ -232,7 +233,7 @@ class _Header(tarfile.TarInfo):
 
 
 def _with_damage(file: _Stream, members: list[tarfile.TarInfo]) -> Iterator[tarfile.TarInfo | _Damage]:
-    """The members, and what lies between and after them and should not."""
+    """The members, and the damage between and after them."""
     end: int | None = 0
     try:
         for member in members:
@@ -240,7 +241,7 @@ def _with_damage(file: _Stream, members: list[tarfile.TarInfo]) -> Iterator[tarf
                 yield from _gap(file, end, member.offset)
             yield member
             size = member.size if member.isreg() or member.type not in tarfile.SUPPORTED_TYPES else 0
-            # Of a sparse file, what is stored is not known from here.
+            # The header of a sparse file does not tell how many bytes are stored.
             end = None if member.issparse() else member.offset_data + -(-size // _BLOCK) * _BLOCK
         if end is not None:
             yield from _gap(file, end, None)
@@ -249,7 +250,7 @@ def _with_damage(file: _Stream, members: list[tarfile.TarInfo]) -> Iterator[tarf
 
 
 def _gap(file: _Stream, begin: int, end: int | None) -> Iterator[_Damage]:
-    """The damage between two members, or, without an end, after the last."""
+    """The damage between two members, or after the last one if `end` is None."""
     if begin == end:
         return
     file.seek(begin)
@@ -267,24 +268,24 @@ def _gap(file: _Stream, begin: int, end: int | None) -> Iterator[_Damage]:
 
 
 def _name_in(block: bytes) -> str:
-    """The name of a member, as a damaged header has it; empty if the block is none."""
+    """The member's name in a damaged header; empty if the block is not a header."""
     raw, mode = block[:100].rstrip(b"\0"), block[100:108].strip(b" \0")
     name = raw.decode("utf-8", "replace")
     return name if name.isprintable() and (block[_USTAR] == b"ustar" or mode.isdigit()) else ""
 
 
 class _Stream:
-    """A file as tarfile reads it. What its compression finds wrong is a DamagedError."""
+    """A file for tarfile that raises DamagedError where the compressed data are damaged."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
     def read(self, size: int) -> bytes:
-        with _told():
+        with _damage_errors():
             return self._file.read(size)
 
     def seek(self, offset: int) -> int:
-        with _told():
+        with _damage_errors():
             return self._file.seek(offset)
 
     def tell(self) -> int:
@@ -292,38 +293,39 @@ class _Stream:
 
 
 class _Content:
-    """What a member holds, as a file to read."""
+    """The content of a member as a readable file."""
 
     def __init__(self, file: _Stream, member: tarfile.TarInfo) -> None:
         self._file, self._left = file, member.size
         file.seek(member.offset_data)
 
     def read(self, size: int) -> bytes:
-        """
+        """Read up to `size` bytes.
+
         Raises:
-            UnreadableError: the archive ends first.
+            UnreadableError: the archive ends before the member does.
         """
         wanted = min(size, self._left)
         data = self._file.read(wanted)
         if len(data) < wanted:
-            raise UnreadableError("the archive ends within it; it was left out")
+            raise UnreadableError("the archive ends within this member; it was left out")
         self._left -= wanted
         return data
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _damage_errors() -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-        # gzip and bz2 raise an OSError that comes from no system.
+        # An OSError without errno comes from gzip or bz2, not from the system.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DamagedError(f"the compressed data are damaged or end too early: {error}") from error
 
 
 _KINDS: dict[bytes, tuple[Callable[[Path], Any], Callable[[BinaryIO], Any]]] = {
-    # The same bytes each time: neither name nor time.
+    # Reproducible output: no file name and no time in the gzip header.
     b"\x1f\x8b": (gzip.open, lambda file: gzip.GzipFile("", "wb", 6, file, mtime=0)),
     b"BZh": (bz2.open, partial(bz2.BZ2File, mode="wb")),
     b"\xfd7zXZ": (lzma.open, partial(lzma.LZMAFile, mode="wb")),

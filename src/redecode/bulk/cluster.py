@@ -1,4 +1,4 @@
-"""A cluster: Ray Data streams the files through an autoscaling pool of actors with an engine each."""
+"""Restoring on a Ray cluster: Ray Data streams the files through an autoscaling pool of actors, each with its own decoder."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from ..errors import RedecodeError
 from .manifest import Row
 from .restorer import Restorer, Setup, Task, lost
 
-# Files that an actor takes at a time, at most: enough to make Ray's own work on a block small, and a lost node cheap.
+# Maximum number of files in a block, which an actor takes at a time: large enough that Ray's overhead is small, small enough that a lost
+# node costs little.
 _BLOCK = 16
 _BLOCKS_PER_WORKER = 8
-# Nodes come and go; a file on which actors die again and again must not take the archive with it.
+# Limits of restarts: nodes may leave the cluster, but a file that always kills its actor must not stop the run.
 _RESTARTS, _RETRIES = 20, 3
 _CONNECT_SECONDS = 10.0
 
 
 class ClusterError(RedecodeError):
-    """There is no cluster, or it does not start."""
+    """The Ray cluster cannot be reached or started."""
 
 
 class _Actor:
@@ -42,40 +43,40 @@ class _Actor:
 
 
 def connect(address: str) -> None:
-    """Join a cluster, once; "local" starts one on this machine.
+    """Connect to a Ray cluster, once per process; the address "local" starts a cluster on this machine.
 
     Raises:
-        ClusterError: there is none at the address, or it does not start.
+        ClusterError: the cluster cannot be reached or started.
     """
-    # Nothing is reported to Ray's makers; a cluster that is there already has its own settings.
+    # Disable Ray's usage reports. An existing cluster keeps its own settings.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray's messages go to its log files; what becomes of pictures is reported here.
+    # Ray's messages go to its log files only; redecode prints the progress itself.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         if port.isdigit():
-            # Ray itself would wait for ages.
+            # Ray itself waits for minutes on an address where nothing answers.
             socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
         ray.init(address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray has many errors for this.
+    except Exception as error:  # Ray raises many kinds of errors here.
         raise ClusterError(f"no Ray cluster at {address!r}: {files.reason(error)}") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def cores() -> int:
-    """Of the cluster, at present."""
+    """Number of CPU cores that the cluster has at present."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
 
 
 def restore(setup: Setup, windows: Iterator[list[Task]], workers: int | None) -> Generator[Row, None, None]:
-    """Restore files on the cluster; rows come as files are finished, one for each.
+    """Restore files on the cluster and yield a row for each as it finishes.
 
-    Whatever a window's pipeline does not bring back, because actors died on it, is tried once more file by file, and then given up.
+    Files whose actors died are retried once, one by one. If they fail again, their row says so.
 
     Args:
-        setup: of the actors.
-        windows: files; each window is a stream of its own.
-        workers: actors at most; None is as many as the cluster has, or can be given, cores for.
+        setup: settings of the actors.
+        windows: lists of files; each list is streamed through a pipeline of its own.
+        workers: maximum number of actors; None for as many as the cluster has, or can get, cores for.
     """
     for window in windows:
         left = {entry.path: entry for entry in window}
@@ -92,15 +93,15 @@ def restore(setup: Setup, windows: Iterator[list[Task]], workers: int | None) ->
 def _stream(setup: Setup, entries: list[Task], workers: int | None, block: int) -> Generator[Row, None, None]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    # A block that is lost for good is no reason to lose the others.
+    # Carry on when a block fails for good.
     context.max_errored_blocks = -1
     items = [{"entry": json.dumps(asdict(entry))} for entry in entries]
     number = -(-len(items) // block)
-    # All that can be used now is there from the start; the pool grows with the cluster, and shrinks when work runs out.
+    # The pool starts with an actor for each core, grows with the cluster, and shrinks when work runs out.
     pool = ActorPoolStrategy(min_size=1, initial_size=min(workers or cores(), number), max_size=workers)
     blocks = ray.data.from_items(items, override_num_blocks=number)
     with warnings.catch_warnings():
-        # Deprecated from Ray 2.64 on; pyproject.toml keeps to older releases.
+        # Ray 2.64 deprecates these arguments; pyproject.toml requires an older release.
         warnings.simplefilter("ignore", DeprecationWarning)
         rows = blocks.map_batches(
             _Actor,

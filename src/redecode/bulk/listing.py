@@ -1,4 +1,4 @@
-"""What of a place is to be restored: folders and globs are walked, lists are read; never more than a folder at once is held in memory."""
+"""Listing of the files to restore: walk folders, match globs, or read a list, with at most one folder in memory at a time."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .stores import Entry, Source
 
 _TAR = re.compile(r".*\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)", re.IGNORECASE | re.DOTALL)
 _MAGIC = re.compile(r"[*?\[]")
-# Entries of a list that are looked up at once, and threads that do so: most of the time is spent waiting for answers.
+# Number of paths of a list that are looked up at once, and number of threads that do so: they mostly wait for the store.
 _CHUNK, _THREADS = 1000, 32
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which files of a place.
+    """The files to restore.
 
     Attributes:
-        root: the place.
-        pattern: of the paths within it; None is every JPEG and every tar archive.
-        names: a text file with one path a line, instead.
+        root: folder or URL.
+        pattern: regular expression for paths relative to the root; None selects every JPEG and every tar archive.
+        names: text file with one path per line; if given, these files and no others.
     """
 
     root: str
@@ -41,17 +41,17 @@ class Selection:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several parts that an archive is cut into by the names of its files, `number` of 1 … `total`."""
+    """A part of an archive: the files whose path, hashed, falls to `number` of 1 … `total`."""
 
     number: int = 1
     total: int = 1
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Such as "3/100".
+        """Parse a shard written as "NUMBER/TOTAL", for example "3/100".
 
         Raises:
-            UsageError: it is not such a text, or there is no such part.
+            UsageError: the text has another form, or the number is not within 1 … total.
         """
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
@@ -60,24 +60,24 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """As in the names of its files."""
+        """Name of the shard in the names of its lock and manifest, for example "3-of-100"."""
         return f"{self.number}-of-{self.total}"
 
     def holds(self, path: str) -> bool:
-        """Whether a file belongs to it."""
-        # Without the suffix, so that two files of one result fall into the same shard.
+        """Whether a file belongs to this shard."""
+        # The hash leaves out the suffix, so that files with the same result name belong to the same shard.
         return zlib.crc32(os.fsencode(posixpath.splitext(path)[0])) % self.total == self.number - 1
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Files that are listed together.
+    """Files that are listed together: those of a folder, or a part of a list.
 
     Attributes:
-        folder: that they are all of; None for those of a list, which may come from anywhere.
+        folder: the folder of all these files; None for a list, whose files may lie anywhere.
         entries: the files.
-        unreadable: paths that gave none, and why.
-        pictures: paths of all pictures of the folder, selected or not: so the name of a result does not depend on the selection.
+        unreadable: pairs of a path that could not be read and the reason.
+        pictures: paths of all pictures in the folder, selected or not, so that result names do not depend on the selection.
     """
 
     folder: str | None
@@ -87,14 +87,14 @@ class Batch:
 
 
 def select(source: str, names: Path | None) -> Selection:
-    """Which files a command line means.
+    """Interpret the arguments of the command line as a selection of files.
 
     Args:
-        source: a folder, a URL, a single file, or one of them with * (within a name), ** (over folders), ? and [a-z].
-        names: a list of paths within it.
+        source: a folder, a URL, a single file, or a glob with * (within a name), ** (across folders), ? and [a-z].
+        names: a text file with paths within the source, one per line.
 
     Raises:
-        UsageError: there is no such folder or file, or a glob and a list are given together.
+        UsageError: the source does not exist, or both a glob and a list are given.
     """
     head, link, chain = source.partition("::") if stores.is_url(source) else (source, "", "")
     rest = link + chain
@@ -102,7 +102,7 @@ def select(source: str, names: Path | None) -> Selection:
         return Selection(source, names=names)
     magic = _MAGIC.search(head)
     if magic and names:
-        raise UsageError("a list names paths within a folder; give either a list or a glob")
+        raise UsageError("the paths of a list are relative to a folder; give either a list or a glob")
     if magic:
         cut = head.rfind("/", 0, magic.start())
         return Selection(_root(head[: cut + 1], rest), glob_pattern(head[cut + 1 :]))
@@ -122,20 +122,20 @@ def _root(folder: str, rest: str) -> str:
 
 
 def glob_pattern(glob: str) -> re.Pattern[str]:
-    """A glob as a regular expression for a whole path."""
+    """Convert a glob into a regular expression that matches a whole path."""
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])", glob)
     wild = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     return re.compile("".join(wild.get(p) or (p.replace("[!", "[^") if re.fullmatch(r"\[[^]]+\]", p) else re.escape(p)) for p in parts))
 
 
 def batches(store: Source, selection: Selection) -> Iterator[Batch]:
-    """List the files of a selection.
+    """List the files of a selection, folder by folder.
 
     Raises:
-        OSError, StoreError: the place, or the list, cannot be read.
+        OSError, StoreError: the source or the list cannot be read.
     """
     if selection.names is not None:
-        yield from _listed(store, selection.names)
+        yield from _read_list(store, selection.names)
         return
     for batch in _walk(store):
         pattern = selection.pattern
@@ -144,12 +144,12 @@ def batches(store: Source, selection: Selection) -> Iterator[Batch]:
 
 
 def _is_input(path: str) -> bool:
-    """Whether a folder is searched for such files."""
+    """Whether a file found in a folder is restored: pictures and tar archives are."""
     return is_tar(path) or is_picture(path)
 
 
 def is_picture(path: str) -> bool:
-    """Whether a file is a JPEG, by its name."""
+    """Whether a file is a JPEG according to its suffix."""
     return posixpath.splitext(path)[1].lower() in files.INPUT_SUFFIXES
 
 
@@ -158,7 +158,7 @@ def _walk(store: Source) -> Iterator[Batch]:
     while waiting:
         folder = waiting.pop()
         if folder.endswith("/"):
-            yield Batch(folder, [], [(f"{folder}/", "the files of a folder without a name cannot be reached")])
+            yield Batch(folder, [], [(f"{folder}/", "files in a folder with an empty name cannot be read")])
             continue
         try:
             folders, entries = store.children(folder)
@@ -171,7 +171,7 @@ def _walk(store: Source) -> Iterator[Batch]:
         yield Batch(folder, sorted(entries, key=lambda e: e.path))
 
 
-def _listed(store: Source, names: Path) -> Iterator[Batch]:
+def _read_list(store: Source, names: Path) -> Iterator[Batch]:
     def info(path: str) -> Entry | tuple[str, str]:
         try:
             return store.info(path)
@@ -186,10 +186,9 @@ def _listed(store: Source, names: Path) -> Iterator[Batch]:
                     raise UsageError(f"{names}: {path}: the paths of a list are relative to IN, and within it")
             found = list(pool.map(info, chunk))
             entries = [f for f in found if isinstance(f, Entry)]
-            # Not there, or not to be had: that is known no better by its size.
             yield Batch(None, entries, [f for f in found if not isinstance(f, Entry)])
 
 
 def is_tar(path: str) -> bool:
-    """Whether a file is to be a tar archive, compressed or not, by its name."""
+    """Whether a file is a tar archive, compressed or not, according to its suffix."""
     return _TAR.fullmatch(path) is not None

@@ -1,4 +1,4 @@
-"""One machine: a process of the standard library for each engine."""
+"""Restoring on one machine: a pool of processes, each with its own decoder."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from itertools import chain, islice
 from .manifest import Row
 from .restorer import Restorer, Setup, Task, lost
 
-# Files on their way for each process: one at work, and enough behind it that none waits for the next.
-_AHEAD = 4
+# Number of files submitted per process: the one that it restores, and enough in the queue that it never waits.
+_QUEUED_PER_WORKER = 4
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _restorer: Restorer
 
 
 def cores() -> int:
-    """That this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def restore(setup: Setup, windows: Iterator[list[Task]], workers: int | None) -> Generator[Row, None, None]:
-    """Restore files, several at a time; rows come in the order in which files are finished.
+    """Restore files in parallel and yield their rows in the order in which they finish.
 
-    Each process has one engine, with as many threads as leave no core idle: one, unless there are fewer processes than cores.
-    A worker that is killed (by the system, for lack of memory) takes the others with it: they are started anew, what was on its
-    way is tried again file by file, and the file on which the worker dies again is given up.
+    Each process has one decoder with cores / processes threads, at least one.
+    When a worker is killed (by the system, for lack of memory), the pool ends with it: it is restarted, unfinished files are retried one by
+    one, and a file that kills its worker again fails.
 
     Args:
-        setup: of the workers.
-        windows: files; taken from the iterator as workers become free.
-        workers: processes at most; None is one for each core.
+        setup: settings of the workers.
+        windows: lists of files, read as workers become free.
+        workers: maximum number of processes; None for one per core.
 
     Raises:
-        KeyboardInterrupt: after the rows of what was at work when it came.
+        KeyboardInterrupt: after the rows of the files that were being restored when it arrived.
     """
     first = next(windows, [])
     workers = max(1, min(workers or cores(), len(first)))
@@ -50,7 +50,7 @@ def restore(setup: Setup, windows: Iterator[list[Task]], workers: int | None) ->
     pool = _Pool(setup, workers)
     try:
         while True:
-            for entry in islice(entries, _AHEAD * workers - len(waiting)):
+            for entry in islice(entries, _QUEUED_PER_WORKER * workers - len(waiting)):
                 waiting[pool.submit(entry)] = entry
             if not waiting:
                 return
@@ -64,24 +64,24 @@ def restore(setup: Setup, windows: Iterator[list[Task]], workers: int | None) ->
             if suspects:
                 rest = {**waiting}
                 waiting.clear()
-                yield from _singly(pool, suspects, rest)
+                yield from _retry(pool, suspects, rest)
     except KeyboardInterrupt:
-        begun = [future for future in waiting if not future.cancel()]
-        yield from (future.result() for future in wait(begun).done if future.exception() is None)
+        running = [future for future in waiting if not future.cancel()]
+        yield from (future.result() for future in wait(running).done if future.exception() is None)
         raise
     finally:
-        pool.end()
+        pool.shutdown()
 
 
 def restore_here(setup: Setup, windows: Iterator[list[Task]]) -> Generator[Row, None, None]:
-    """Restore files in this very process, one after the other."""
+    """Restore files in this process, one after the other."""
     restorer = Restorer(setup)
     for entry in chain.from_iterable(windows):
         yield restorer(entry)
 
 
-def _singly(pool: _Pool, suspects: list[Task], rest: dict[Future[Row], Task]) -> Generator[Row, None, None]:
-    """What was on its way when a pool broke: results that came in time are kept."""
+def _retry(pool: _Pool, suspects: list[Task], rest: dict[Future[Row], Task]) -> Generator[Row, None, None]:
+    """Retry one by one the files that were unfinished when the pool broke; keep the results that arrived in time."""
     for future in wait(rest).done:
         try:
             yield future.result()
@@ -106,7 +106,7 @@ class _Pool:
         try:
             return self._executor.submit(_restore, entry)
         except BrokenProcessPool as error:
-            # It broke since the last look at it: as if it had with this file on its way.
+            # The pool broke unnoticed: treat this file like one that was being restored.
             broken: Future[Row] = Future()
             broken.set_exception(error)
             return broken
@@ -115,21 +115,21 @@ class _Pool:
         self._executor.shutdown()
         self._executor = self._start()
 
-    def end(self) -> None:
+    def shutdown(self) -> None:
         self._executor.shutdown(cancel_futures=True)
 
     def _start(self) -> ProcessPoolExecutor:
-        # Read by the libraries of the new processes when they are imported: cores are to be shared, not fought over.
+        # Numerical libraries read these variables on import: without them, each process would use all cores.
         os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(self.setup.threads)))
-        # Not forked: file systems with threads of their own, and ONNX Runtime, do not survive that.
+        # Not forked: ONNX Runtime, and fsspec's file systems with threads, break in a forked process.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._workers, context, _begin, (self.setup,))
+        return ProcessPoolExecutor(self._workers, context, _initialize_worker, (self.setup,))
 
 
-def _begin(setup: Setup) -> None:
-    """The first deed of a new process."""
+def _initialize_worker(setup: Setup) -> None:
+    """Initialize a new worker process: load the decoder, and end with the parent process."""
     global _restorer
-    # Ctrl-C reaches all processes; the first among them decides.
+    # Ctrl-C reaches all processes; the parent process alone handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _restorer = Restorer(setup)
@@ -139,7 +139,7 @@ def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    # The pool's pipes are open in all its processes, so that none would notice.
+    # Without this, workers would wait forever: each holds the other end of the pool's pipes open.
     os._exit(1)
 
 

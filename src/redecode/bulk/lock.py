@@ -1,4 +1,4 @@
-"""One run at a time: a file in the output that names the run at work, and shows by its heartbeat that it still is."""
+"""Locks of outputs: a file in the output names the run that works there, and its heartbeat shows that the run is alive."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from .names import CORNER
 from .stores import Store, StoreError
 
 _BEAT_SECONDS, _STALE_SECONDS = 10.0, 120.0
-# As long as a lock is watched where the clocks of two machines disagree.
+# Seconds for which a lock is watched for a heartbeat where the clocks of two machines disagree.
 _WATCH_SECONDS = 25.0
 _MAX_BYTES = 1 << 16
 
-# Locks that this very process holds.
+# Ids of the locks that this process holds.
 _held: set[str] = set()
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock.
+    """The holder of a lock.
 
     Attributes:
-        id: of the run.
-        host: name of its machine or container.
-        pid: number of its process there.
-        beat: when it was last at work, in seconds since 1970, by its own clock.
-        started: tells its process from an earlier one of the same number; None where the system does not tell.
+        id: random id of the run.
+        host: host name of the run's machine or container.
+        pid: process id of the run on this host.
+        beat: time of the last heartbeat in seconds since 1970, by the host's clock.
+        started: start of the process, which tells it from an earlier process with the same id; None where the system does not tell.
     """
 
     id: str
@@ -45,74 +45,75 @@ class Holder:
 
     @classmethod
     def from_json(cls, content: bytes) -> Holder | None:
-        """The content of a lock; None if it is none, as its file is not written yet, or was damaged."""
+        """Parse the content of a lock file; None if the file is not complete yet, or damaged."""
         try:
             found = json.loads(content)
             holder = cls(found["id"], found["host"], found["pid"], found["beat"], found.get("started"))
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return None
         texts = (holder.id, holder.host, holder.started or "")
-        sound = all(isinstance(text, str) and text.isprintable() for text in texts)
-        sound = sound and type(holder.pid) is int and 0 < holder.pid < 1 << 31
-        return holder if sound and isinstance(holder.beat, (int, float)) and abs(holder.beat) < 1e12 else None
+        valid = all(isinstance(text, str) and text.isprintable() for text in texts)
+        valid = valid and type(holder.pid) is int and 0 < holder.pid < 1 << 31
+        return holder if valid and isinstance(holder.beat, (int, float)) and abs(holder.beat) < 1e12 else None
 
 
 class LockedError(RedecodeError):
-    """Another run is at work in the output."""
+    """Another run works in the output."""
 
 
 class Lock:
-    """Held from `with` to its end; of the same shard there is one, and none besides shards of another division.
+    """The lock of a shard, as a context manager: it excludes runs of the same shard, and runs with another number of shards.
 
-    A lock is stale, and taken over, when it is damaged, when its process is known to be gone, or when its heart has not beaten for two
-    minutes, by the clocks of both machines; where those disagree, it is watched for a beat. Containers that share an output need host
-    names of their own, as they have unless told otherwise. Should two runs all the same be at work at once, nothing is damaged: results
-    are whole whoever puts them, and manifests never share a segment.
+    A lock is stale, and replaced, if it is damaged, if its process has ended, or if its last heartbeat is more than two minutes old by the
+    clocks of both machines. If the clocks disagree, the lock is watched for a new heartbeat. Containers that share an output need different
+    host names, which they have by default. If two runs do work at the same time, nothing is damaged: results are written atomically, and
+    each run writes segments of its own.
     """
 
     def __init__(self, store: Store, shard: Shard) -> None:
         self._store, self._shard = store, shard
         self._id = secrets.token_hex(8)
         self._ended = threading.Event()
-        self._lost: RedecodeError | OSError | None = None
-        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self._error: RedecodeError | OSError | None = None
+        self._heartbeat = threading.Thread(target=self._renew, daemon=True)
 
     def __enter__(self) -> Lock:
         """
         Raises:
-            LockedError: another run is at work.
-            OSError, StoreError: there is no writing to the place.
+            LockedError: another run works in the output.
+            OSError, StoreError: the output cannot be written.
         """
         self._refuse_others(self._path)
         if not self._store.create(self._path, self._content()):
             self._store.remove(self._path)
             if not self._store.create(self._path, self._content()):
-                raise LockedError("another run has just begun to work in this output")
+                raise LockedError("another run has just started in this output")
         _held.add(self._id)
-        # Created before looking, so that of two that begin at once at least one sees the other.
+        # Create first, then look: of two runs that start at the same time, at least one sees the other.
         try:
             self._refuse_others()
         except BaseException:
             _held.discard(self._id)
             self._store.remove(self._path)
             raise
-        self._heart.start()
+        self._heartbeat.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
-        self._heart.join()
+        self._heartbeat.join()
         _held.discard(self._id)
-        if self._lost is None and self._is_ours():
+        if self._error is None and self._is_ours():
             self._store.remove(self._path)
 
     def check(self) -> None:
-        """
+        """Check that this run still holds the lock.
+
         Raises:
-            LockedError, StoreError, OSError: the lock was lost to another run, or could not be renewed.
+            LockedError, StoreError, OSError: another run has taken the lock, or it could not be renewed.
         """
-        if self._lost is not None:
-            raise self._lost
+        if self._error is not None:
+            raise self._error
 
     @property
     def _path(self) -> str:
@@ -123,7 +124,7 @@ class Lock:
         return json.dumps(asdict(holder)).encode()
 
     def _read(self, path: str) -> Holder | None:
-        for patience in (1, 0):
+        for delay in (1, 0):
             try:
                 with self._store.open(path) as file:
                     holder = Holder.from_json(file.read(_MAX_BYTES))
@@ -131,8 +132,8 @@ class Lock:
                 return None
             if holder is not None:
                 return holder
-            # On disks it is there a moment before its content is.
-            time.sleep(patience)
+            # On disks the file exists a moment before its content is written.
+            time.sleep(delay)
         return None
 
     def _is_ours(self) -> bool:
@@ -140,7 +141,7 @@ class Lock:
         return holder is not None and holder.id == self._id
 
     def _refuse_others(self, *more: str) -> None:
-        """Refuse where a live lock of another division is held, or one of `more`."""
+        """Raise LockedError if a live run holds a lock of another number of shards, or one of the locks `more`."""
         try:
             held = [entry.path for entry in self._store.children(CORNER)[1] if "/lock-" in entry.path]
         except FileNotFoundError:
@@ -160,7 +161,7 @@ class Lock:
         ago = time.time() - holder.beat
         if ago > -_STALE_SECONDS:
             return ago < _STALE_SECONDS
-        # It comes from the future: one of the clocks is wrong, and only another beat tells whether anybody is there.
+        # The heartbeat lies in the future: one of the clocks is wrong, and only a new heartbeat shows that the run is alive.
         end = time.monotonic() + _WATCH_SECONDS
         while time.monotonic() < end:
             time.sleep(min(1.0, _WATCH_SECONDS))
@@ -169,21 +170,21 @@ class Lock:
                 return now is not None
         return False
 
-    def _beat(self) -> None:
+    def _renew(self) -> None:
         while not self._ended.wait(_BEAT_SECONDS):
             try:
                 if not self._is_ours():
-                    raise LockedError("another run has taken this output over; this one ends here")
+                    raise LockedError("another run has taken over this output; this run stops")
                 self._store.put(self._path, self._content())
             except (LockedError, StoreError, OSError) as error:
-                self._lost = error
+                self._error = error
                 return
 
 
 def _is_gone(holder: Holder) -> bool:
-    """Whether a process of this machine is known to be gone, be there another of its number or not."""
+    """Whether a holder on this machine has certainly ended; its process id may have been reused."""
     if holder.pid == os.getpid():
-        # As in a container that was started anew.
+        # A restarted container can give this process the id of the earlier one.
         return holder.id not in _held
     if os.name != "posix":
         return False
@@ -197,10 +198,10 @@ def _is_gone(holder: Holder) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this machine began, as Linux tells: this boot, and the ticks since. None elsewhere, or if there is none."""
+    """Start of a process of this machine on Linux: boot id and clock ticks since boot. None on other systems, or without the process."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as boot, open(f"/proc/{pid}/stat") as stat:
-            # The name, in parentheses, may hold anything.
+            # The process name, in parentheses, may hold spaces and parentheses itself.
             return f"{boot.read().strip()}/{stat.read().rpartition(')')[2].split()[19]}"
     except (OSError, IndexError):
         return None

@@ -1,9 +1,9 @@
-"""What was done: one line of JSON for each file, appended after its result is in place, in segments that are never changed again.
+"""The manifest of a run: one line of JSON per file, appended once its result is in place, in segments that never change afterwards.
 
     OUT/_redecode/<shard>/<run>-<segment>.jsonl
 
-On disks a run has one segment and appends to it line by line. Object stores know no appending: there, a run puts a new segment every now
-and then, and what a kill loses of the last moments is restored again. A line that a kill has cut short is no JSON and is passed over.
+On disks, a run appends line by line to one segment. Object stores cannot append: there, a run uploads a new segment every 30 s or more,
+and files whose rows a kill loses are restored again. Lines that a kill has cut short are not valid JSON and are ignored.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from .names import CORNER
 from .stores import Disk, Entry, Store
 
 DONE, FAILED, UNREACHED = "done", "failed", "unreached"
-# A new segment on an object store: after so many seconds, or after this share of the run's time where that is longer. So there are about
-# a hundred segments for each e-fold of time, and never more than 1 % of the work is lost.
+# Interval between segments on an object store: 30 s, or 1 % of the run's time where that is longer. So at most 1 % of a long run's work
+# is lost, and the number of segments grows only with the logarithm of the time: about 100 each time it grows e-fold.
 _SEGMENT_SECONDS, _SEGMENT_SHARE = 30.0, 0.01
 _FOLDER, _SEGMENT = re.compile(r"([0-9]+)-of-([0-9]+)"), re.compile(r"([0-9]+)-[0-9]+\.jsonl")
-# Bytes of the digest of a result's path that the index keeps: enough to tell it from the few others that could be meant.
-_SHORT = 4
+# Bytes of a result path's digest that the index keeps: enough, as each is compared with a few candidates only.
+_OUTPUT_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Row:
-    """What became of a file.
+    """The outcome of one file.
 
     Attributes:
-        input: its path in IN.
-        size: its bytes.
-        version: its ETag, or where the store has none the time of its last change.
-        sha256: of its bytes; None where they were not read whole, and for archives.
-        model: sha256 of each network by its name.
-        options: all that was chosen for the result.
-        status: DONE; FAILED, which is the file's own fault; UNREACHED where a store failed, which the next run tries again.
-        message: why it failed; else notes on the file.
-        seconds: reading, restoring and writing took.
-        output: path of the result in OUT.
-        output_size: its bytes.
-        pixels: restored.
-        files: pictures in it; not 1 for an archive.
-        failures: of an archive, the members that are left out of the result, and why.
-        notes: of an archive, what a user should know about members that were restored.
+        input: path of the file, relative to IN.
+        size: size of the file in bytes.
+        version: ETag of the file, or the time of its last change where the store has no ETags.
+        sha256: SHA-256 of the file; None if it was not read completely, and for archives.
+        model: SHA-256 of each network by the network's name.
+        options: all options by name.
+        status: DONE; FAILED if the file itself is at fault; UNREACHED if a store failed, in which case the next run retries the file.
+        message: why the file failed, or notes about its restoration.
+        seconds: time to read, restore and write the file.
+        output: path of the result, relative to OUT.
+        output_size: size of the result in bytes.
+        pixels: number of restored pixels.
+        files: number of pictures: 1, or the number in an archive.
+        failures: for archives: members left out of the result, each with the reason.
+        notes: for archives: notes about the restoration of members, by their names.
     """
 
     input: str
@@ -69,23 +69,23 @@ class Row:
     notes: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """One line, without its end."""
-        # ASCII, so that names that are no text survive as lone surrogates.
+        """The row as a line of JSON, without the newline."""
+        # ASCII only, so that file names that are not valid UTF-8 survive as lone surrogates.
         return json.dumps({key: value for key, value in vars(self).items() if value or key not in ("failures", "notes")})
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Row | None:
-        """A line as a row, or None if it is not one: torn by a kill, or damaged since."""
+        """Parse a line; None if it is not a valid row, because a kill cut it short or it is damaged."""
         try:
             row = cls(**json.loads(line))
-            # No flipped bit may make a path of it that no system could have.
+            # Raises an error for paths that cannot exist on this system, as in a damaged row.
             os.fsencode(f"{row.input}{row.output}")
         except (ValueError, TypeError, RecursionError):
             return None
-        return row if _is_sound(row) else None
+        return row if _is_valid(row) else None
 
 
-def _is_sound(row: Row) -> bool:
+def _is_valid(row: Row) -> bool:
     texts = (row.input, row.version, row.message, *(text for text in (row.sha256, row.output) if text is not None))
     numbers = (row.size, row.seconds, row.output_size, row.pixels, row.files)
     tables = (row.model, row.options, row.failures, row.notes)
@@ -98,84 +98,87 @@ def _is_sound(row: Row) -> bool:
     )
 
 
-class _Log(Protocol):
+class _Segment(Protocol):
+    """The part of the manifest that this run writes."""
+
     def write(self, line: bytes) -> None: ...
 
     def close(self) -> None: ...
 
 
 class Manifest:
-    """The rows of a shard: an index of the earlier ones in memory, and a log for new ones."""
+    """The manifest of a shard: an index of earlier rows in memory, and a segment for new rows."""
 
     def __init__(self, store: Store, shard: Shard) -> None:
         self._store, self._shard = store, shard
         self._past: dict[bytes, bytes] = {}
-        self._log: _Log | None = None
+        self._segment: _Segment | None = None
 
     @property
     def folder(self) -> str:
-        """Where new rows go."""
+        """Folder of the shard's segments, relative to the output."""
         return f"{CORNER}/{self._shard.name}"
 
     def load(self) -> None:
-        """Read the rows of earlier runs. What is no row is passed over: its file is restored once more.
+        """Read the rows of earlier runs. Invalid lines are ignored: their files are restored again.
 
         Raises:
-            OSError, StoreError: they cannot be read.
+            OSError, StoreError: the manifest cannot be read.
         """
         for row in rows(self._store, self._shard):
             fingerprint = _fingerprint(row.size, row.version, row.model, row.options)
-            self._past[_digest(row.input)] = fingerprint + _digest(row.output or "")[:_SHORT] + _mark(row)
+            self._past[_digest(row.input)] = fingerprint + _digest(row.output or "")[:_OUTPUT_BYTES] + _status_byte(row)
 
-    def begin(self) -> None:
-        """Open a new segment.
+    def open_segment(self) -> None:
+        """Open a new segment for this run's rows.
 
         Raises:
-            OSError, StoreError: there is no writing to the place.
+            OSError, StoreError: the output cannot be written.
         """
         numbers = [int(match[1]) for match in map(_SEGMENT.fullmatch, map(_name, _segments(self._store, self.folder))) if match]
         name = f"{self.folder}/{1 + max(numbers, default=0):06d}"
-        self._log = _DiskLog(self._store, name) if isinstance(self._store, Disk) else _StoreLog(self._store, name)
+        self._segment = _DiskSegment(self._store, name) if isinstance(self._store, Disk) else _StoreSegment(self._store, name)
 
     def append(self, row: Row) -> None:
-        """Note what became of a file, once its result is in place."""
-        assert self._log is not None
-        self._log.write(row.to_json().encode() + b"\n")
+        """Record the outcome of a file, once its result is in place."""
+        assert self._segment is not None
+        self._segment.write(row.to_json().encode() + b"\n")
 
     def close(self) -> None:
-        """Put what has not been put yet."""
-        if self._log is not None:
-            self._log.close()
+        """Write the rows that are still in memory."""
+        if self._segment is not None:
+            self._segment.close()
 
     def past(self, entry: Entry, model: dict[str, str], options: dict[str, Any]) -> str | None:
-        """The status in the last row of this very file under the same choices; None if there is none.
+        """Status of a file in its last row; None if there is no row of this version of the file with the same networks and options.
 
-        An archive of which members failed counts as FAILED.
+        An archive with failed members counts as FAILED.
         """
         known = self._past.get(_digest(entry.path))
-        if known is None or known[: -1 - _SHORT] != _fingerprint(entry.size, entry.version, model, options):
+        if known is None or known[: -1 - _OUTPUT_BYTES] != _fingerprint(entry.size, entry.version, model, options):
             return None
         return {b"d": DONE, b"f": FAILED, b"u": UNREACHED}[known[-1:]]
 
     def wrote(self, path: str, output: str) -> bool:
-        """Whether the last row of a file says that its result went there."""
+        """Whether the last row of a file has its result at this path."""
         return output in self.written([path], [output])
 
     def written(self, paths: Iterable[str], outputs: Iterable[str]) -> set[str]:
-        """Those of some results' paths that are in the last row of one of some files."""
+        """The subset of `outputs` that are results of `paths` according to their last rows."""
         if not self._past:
             return set()
-        marks = {_digest(output)[:_SHORT]: output for output in outputs}
+        by_digest = {_digest(output)[:_OUTPUT_BYTES]: output for output in outputs}
         known = [self._past.get(_digest(path)) for path in paths]
-        return {marks[row[-1 - _SHORT : -1]] for row in known if row is not None and row[-1 - _SHORT : -1] in marks}
+        digests = [row[-1 - _OUTPUT_BYTES : -1] for row in known if row is not None]
+        return {by_digest[digest] for digest in digests if digest in by_digest}
 
 
 def rows(store: Store, shard: Shard | None = None) -> Iterator[Row]:
-    """All rows of an output, the oldest of a shard first.
+    """All rows of an output's manifests, within each shard the oldest first.
 
     Args:
         store: the output.
-        shard: leave out what cannot be of this shard. Rows of a division into another number of shards are read, as any of them may be.
+        shard: yield only rows of this shard's files. They may also be in manifests of runs with another number of shards.
     """
     for folder in _children(store, CORNER)[0]:
         match = _FOLDER.fullmatch(_name(folder))
@@ -206,7 +209,7 @@ def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-# A row of the index is some 200 bytes: digests, because paths and rows would be several times as much.
+# The index stores digests of paths and rows, about 200 bytes a file: the rows themselves would take several times as much memory.
 def _digest(path: str) -> bytes:
     return hashlib.blake2b(os.fsencode(path), digest_size=16).digest()
 
@@ -215,15 +218,15 @@ def _fingerprint(size: int, version: str, model: dict[str, str], options: dict[s
     return hashlib.blake2b(json.dumps([size, version, model, options], sort_keys=True).encode(), digest_size=12).digest()
 
 
-def _mark(row: Row) -> bytes:
+def _status_byte(row: Row) -> bytes:
     return (FAILED if row.failures else row.status)[:1].encode()
 
 
-class _DiskLog:
+class _DiskSegment:
     def __init__(self, store: Disk, name: str) -> None:
         path = store.root / f"{name}-000000.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "xb", buffering=0)  # noqa: SIM115  # Open for as long as the run.
+        self._file = open(path, "xb", buffering=0)  # noqa: SIM115  # Stays open during the run.
 
     def write(self, line: bytes) -> None:
         self._file.write(line)
@@ -233,19 +236,19 @@ class _DiskLog:
         self._file.close()
 
 
-class _StoreLog:
+class _StoreSegment:
     def __init__(self, store: Store, name: str) -> None:
         self._store, self._name = store, name
         self._lines: list[bytes] = []
         self._count = 0
-        self._began = self._put = time.monotonic()
+        self._began = self._uploaded = time.monotonic()
 
     def write(self, line: bytes) -> None:
         self._lines.append(line)
         now = time.monotonic()
-        if now - self._put >= max(_SEGMENT_SECONDS, _SEGMENT_SHARE * (now - self._began)):
+        if now - self._uploaded >= max(_SEGMENT_SECONDS, _SEGMENT_SHARE * (now - self._began)):
             self.close()
-            self._put = now
+            self._uploaded = now
 
     def close(self) -> None:
         if self._lines:

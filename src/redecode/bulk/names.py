@@ -1,4 +1,4 @@
-"""Names of results: the one place that tells which of them may be written."""
+"""File names of results: which names are safe to write, and how results get distinct names."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from .. import files
 from ..errors import RedecodeError
 
-# The folder in an output that belongs to redecode: manifest, locks, unfinished files. Like all names that begin with "_", data
-# frameworks take it for no data.
+# Folder in an output that holds redecode's own files: manifest, locks, unfinished files. Data frameworks ignore names that begin with
+# "_", so they do not read it as data.
 CORNER = "_redecode"
 
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -17,43 +17,43 @@ _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$", *(f"{port}{digit}" 
 
 
 class UnsafeNameError(RedecodeError):
-    """A path leads out of its place, or is no name of its own there."""
+    """A path leads out of the output folder, or is not a valid file name."""
 
 
 def refuse_unsafe(path: str) -> None:
-    r"""Refuse a path that could be written elsewhere than in the output, on this system or on the one that unpacks an archive.
+    r"""Refuse a path that could lead outside the output, on this system or on the system that unpacks an archive.
 
     Args:
         path: relative to the output; both "/" and "\\" count as separators.
 
     Raises:
-        UnsafeNameError: it is absolute, has a drive letter, goes up (".."), has an empty part, or names a device of Windows.
+        UnsafeNameError: the path is absolute, has a drive letter, "..", an empty part or a null character, or names a Windows device.
     """
     if path.startswith(("/", "\\")) or _DRIVE.match(path):
-        raise UnsafeNameError("the path of its result is absolute, and so outside the output; it was left out")
+        raise UnsafeNameError("the path of its result is absolute, so it lies outside the output; the file was left out")
     for part in re.split(r"[/\\]", path):
-        # Windows drops dots and spaces at the end of a name: ".. " is "..".
+        # Windows drops trailing dots and spaces: ".. " means "..".
         if not part.rstrip(". "):
-            raise UnsafeNameError(f'its path has the part "{part}", which could lead out of the output; it was left out')
+            raise UnsafeNameError(f'its path has the part "{part}", which could lead out of the output; the file was left out')
         if part.partition(".")[0].rstrip(" ").lower() in _DEVICES:
-            raise UnsafeNameError(f'"{part}" is the name of a device on Windows; it was left out')
+            raise UnsafeNameError(f'"{part}" is the name of a device on Windows; the file was left out')
     if "\0" in path:
-        raise UnsafeNameError("its path has a null character; it was left out")
+        raise UnsafeNameError("its path has a null character; the file was left out")
 
 
 def refuse_result(path: str) -> None:
-    """Refuse a path that no result may have: those of :func:`refuse_unsafe`, and all in redecode's own folder.
+    """Refuse an unsafe path (see :func:`refuse_unsafe`) or a path in redecode's own folder.
 
     Raises:
-        UnsafeNameError: see there.
+        UnsafeNameError: the path is refused.
     """
     refuse_unsafe(path)
     if re.split(r"[/\\]", path)[0].lower() == CORNER:
-        raise UnsafeNameError(f'the folder "{CORNER}" is redecode\'s own; it was left out')
+        raise UnsafeNameError(f'the folder "{CORNER}" is reserved for redecode\'s own files; the file was left out')
 
 
 def distinct_names(paths: Iterable[str], suffix_for: Callable[[str], str], taken: Iterable[str] = ()) -> dict[str, str]:
-    """As :func:`redecode.files.distinct_names`, for results that may differ in their suffixes."""
+    """Give each path a distinct result name, like :func:`redecode.files.distinct_names`; results may have different suffixes."""
     groups: dict[str, list[str]] = {}
     for path in paths:
         groups.setdefault(suffix_for(path), []).append(path)

@@ -1,4 +1,4 @@
-"""How far a run has come: a live line on a terminal, a line a minute elsewhere."""
+"""Progress of a run: a live line on a terminal, one line a minute elsewhere."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _LINE_SECONDS = 60.0
 
 
 class Meter:
-    """Counts what a run does.
+    """Counters of a run.
 
     Attributes:
-        found: files that are to be restored, as far as the listing has come.
-        size: their bytes.
-        restored_size: of these, the bytes that are dealt with.
-        listed: whether the listing is complete.
-        skipped: files that earlier runs have restored.
-        failed_before: files that earlier runs have failed on, and that are not tried again.
-        done: pictures restored.
-        failed: files, and members of archives, that failed.
-        messages: the first failures, for the summary.
+        found: number of files to restore that have been listed so far.
+        size: total bytes of these files.
+        restored_size: bytes of the files that are finished or failed.
+        listed: True once the listing is complete.
+        skipped: number of files that earlier runs restored.
+        failed_before: number of files that failed in earlier runs and are not retried.
+        done: number of restored pictures.
+        failed: number of files and archive members that failed.
+        messages: the first 10 failures, for the summary.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Meter:
         self._rows = self._pixels = 0
 
     def advance(self, row: Row) -> None:
-        """Count a row."""
+        """Count a file that was tried."""
         self._rows += 1
         self.restored_size += row.size
         self._pixels += row.pixels
@@ -46,38 +46,38 @@ class Meter:
         self.messages += [f"{name}: {text}" for name, text in failures.items()][: max(0, 10 - len(self.messages))]
 
     def refuse(self, row: Row) -> None:
-        """Count the row of a file that was not even tried."""
+        """Count a file that was refused before it was tried."""
         self.failed += 1
         self.messages += [f"{row.input}: {row.message}"][: max(0, 10 - len(self.messages))]
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Seconds since the start of the run."""
         return time.monotonic() - self._began
 
     def left(self) -> float | None:
-        """Seconds until the end, by the bytes that are left; None as long as that is anybody's guess."""
+        """Remaining seconds, estimated from the remaining bytes; None until the listing is complete and a file is finished."""
         if not self.listed or not self.restored_size:
             return None
         return self.seconds * max(0, self.size - self.restored_size) / self.restored_size
 
     def line(self) -> str:
-        """All of it, for a person."""
+        """Progress as a line of text."""
         total = f"{self.found}" if self.listed else f"more than {self.found}"
         left = self.left()
         parts = [f"{self._rows} of {total} files", f"{self._pixels / 1e6 / max(self.seconds, 1e-9):.2f} MP/s", f"{self.failed} failed"]
         return ", ".join(parts + ([f"{duration(left)} left"] if left is not None else []))
 
     def summary(self) -> str:
-        """What became of it, for a person."""
+        """Final counts as a line of text."""
         rates = f"{self.done / max(self.seconds, 1e-9):.2f} files/s, {self._pixels / 1e6 / max(self.seconds, 1e-9):.2f} MP/s"
-        before = f", {self.skipped} were there already" if self.skipped else ""
-        before += f", {self.failed_before} failed before (--retry-failed tries them again)" if self.failed_before else ""
+        before = f", {self.skipped} already restored" if self.skipped else ""
+        before += f", {self.failed_before} failed before (--retry-failed retries them)" if self.failed_before else ""
         return f"{self.done} restored, {self.failed} failed{before}; {duration(self.seconds)}, {rates}"
 
 
 def duration(seconds: float) -> str:
-    """Such as "3 h 20 min"."""
+    """A duration as text, for example "3 h 20 min"."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -89,7 +89,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def display(meter: Meter) -> Iterator[Callable[[], None]]:
-    """Shows a meter whenever the function that it gives is called, but not too often."""
+    """Display a meter: the context gives a function that updates the display, at most ten times a second, or once a minute in a log."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 

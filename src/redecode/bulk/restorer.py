@@ -1,4 +1,4 @@
-"""One file from one place to the other: what every worker does, be it a process or an actor."""
+"""Restoring one file from the source to the output: the work of each worker, process or Ray actor."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from .listing import is_picture, is_tar
 from .manifest import DONE, FAILED, UNREACHED, Row
 from .stores import Entry, StoreError
 
-# What is wrong with a file's name, or with what has its name in the output, and stays wrong however often it is tried.
+# Errors about a file's name, or about another file of that name in the output: trying again does not help.
 _FINAL = {errno.ENAMETOOLONG, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL, errno.ELOOP}
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the workers of a run have in common.
+    """Settings that all workers of a run share.
 
     Attributes:
         source: folder or URL to read from.
         output: folder or URL to write to.
-        options: for the pictures, preset and device included.
-        threads: of one engine.
-        scratch: see :class:`redecode.bulk.stores.Disk`.
+        options: options of the restoration, preset and device included.
+        threads: number of threads of each decoder.
+        scratch: name of the folder for unfinished files, see :class:`redecode.bulk.stores.Disk`.
     """
 
     source: str
@@ -45,18 +45,18 @@ class Setup:
     scratch: str
 
     def suffix_for(self, path: str) -> str:
-        """Of the name of a file's result; with the format "same", by the name of the file."""
+        """Suffix of a file's result; with the format "same" it follows from the suffix of the file."""
         named = "jpeg" if is_picture(path) else OF_SUFFIX.get(posixpath.splitext(path)[1].lower())
         return suffix_of(self.options.written_format(named))
 
     def model(self) -> dict[str, str]:
-        """Of each network its sha256, as the manifest notes it."""
+        """SHA-256 of each network by the network's name, for the manifest."""
         return {
             name: weights.record(name)["sha256"][self.options.precision or "int8"] for name in weights.PRESETS[self.options.preset].values()
         }
 
     def choices(self) -> dict[str, Any]:
-        """All that the user chose, as the manifest notes it."""
+        """All options by name, for the manifest."""
         return asdict(self.options)
 
 
@@ -65,19 +65,19 @@ class Task(Entry):
     """A file to restore.
 
     Attributes:
-        output: path of its result in the output.
+        output: path of its result, relative to the output.
     """
 
     output: str
 
 
 class Restorer:
-    """Restores files of one place into another, one after the other."""
+    """Restores files from the source into the output, one after the other."""
 
     def __init__(self, setup: Setup) -> None:
         """
         Raises:
-            DependencyError, StoreError: a place cannot be reached.
+            DependencyError, StoreError: the source or the output cannot be reached.
         """
         self._setup = setup
         self._source = stores.source(setup.source)
@@ -86,7 +86,7 @@ class Restorer:
         self._model, self._choices = setup.model(), setup.choices()
 
     def __call__(self, task: Task) -> Row:
-        """Restore a file or an archive of files; whatever goes wrong with it is in the row."""
+        """Restore a picture or a tar archive. The row records any error."""
         began = time.monotonic()
         row = Row(task.path, task.size, task.version, self._model, self._choices, FAILED)
         try:
@@ -94,7 +94,7 @@ class Restorer:
         except (OSError, StoreError) as error:
             final = isinstance(error, OSError) and error.errno in _FINAL
             row = replace(row, status=FAILED if final else UNREACHED, message=files.reason(error))
-        except Exception as error:  # A failure keeps nothing from being tried, be it one that nobody has thought of.
+        except Exception as error:  # Any error fails this file only; the run goes on.
             row = replace(row, message=files.reason(error))
         return replace(row, seconds=round(time.monotonic() - began, 4))
 
@@ -109,7 +109,7 @@ class Restorer:
         return replace(done, pixels=archive.pixels(restored))
 
     def _archive(self, task: Task, row: Row) -> Row:
-        """A webdataset shard: its pictures are restored, the members that belong to them are kept, all in their order."""
+        """Restore a tar archive, for example a WebDataset shard: pictures are restored, other members copied, the order kept."""
         local = self._output.scratch()
         try:
             with self._source.local(task.path) as path, open(local, "xb") as file:
@@ -124,21 +124,21 @@ class Restorer:
         return replace(done, failures=failures, notes=notes, pixels=outcome.pixels)
 
     def _restored(self, data: bytes, output: str) -> Restored:
-        # The format is that of the result's name, whatever the file turns out to be.
+        # The result's name decides the format, whatever the content of the file is.
         options = replace(self._setup.options, format=OF_SUFFIX[posixpath.splitext(output)[1].lower()])
-        with _no_fault_of_stores():
+        with _errors_of_picture():
             return restore(self._decoder, data, options)
 
 
 def lost(entry: Entry, setup: Setup) -> Row:
-    """The row of a file on which the workers die."""
-    message = "the process that restored it was killed, perhaps for lack of memory"
+    """The row of a file whose worker process was killed again and again."""
+    message = "the worker process was killed while it restored this file, perhaps for lack of memory"
     return Row(entry.path, entry.size, entry.version, setup.model(), setup.choices(), FAILED, message)
 
 
 @contextmanager
-def _no_fault_of_stores() -> Iterator[None]:
-    """An OSError from within the engine is about the picture, not about a place."""
+def _errors_of_picture() -> Iterator[None]:
+    """Convert an OSError raised by the decoder into UnreadableError: the picture is at fault, not the source or the output."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Places that hold files: folders of this machine, zip archives, and whatever fsspec has a file system for.
+"""Stores of files: folders of this machine, zip archives, and every file system that fsspec supports.
 
-Paths within a place are relative and have "/" between their parts. What is put is either whole or not there, and never outside the place.
+Paths within a store are relative, with "/" between their parts. Writes are atomic, and never outside the store.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from . import names
 
 _T = TypeVar("_T")
 _TRIES = 6
-# What no second attempt would change.
+# Errors that a retry does not help against.
 _FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, TypeError)
-# Whatever of a listing changes with a file's content, the best first: S3 and others, GCS, HTTP, file systems, zip archives.
+# Fields of a listing that change with a file's content, the most reliable first: S3 and others, GCS, HTTP, file systems, zip archives.
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "created", "CRC")
 
 _ARCHIVES = ("zip://", "tar://")
 
 
 class StoreError(RedecodeError):
-    """A store refused, or failed again and again."""
+    """A store refused a request, or failed repeatedly."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of a listing.
+    """A file in a listing.
 
     Attributes:
-        path: relative to its place.
-        size: bytes.
-        version: changes when the content does: the store's ETag where it has one, else the time of the last change.
+        path: path relative to the store.
+        size: size in bytes.
+        version: text that changes with the content: the store's ETag if it has one, else the time of the last change.
     """
 
     path: str
@@ -58,44 +58,45 @@ class Entry:
 
 
 class Source(Protocol):
-    """A place to read from. All methods raise OSError or RedecodeError where it fails, StoreError where a second try might help."""
+    """A store to read from. All methods raise OSError or RedecodeError on failure, StoreError where a later retry might help."""
 
     def children(self, folder: str) -> tuple[list[str], list[Entry]]:
-        """Folders (their paths) and files of a folder; "" is the place itself. Links to folders are left out, so that loops end.
+        """List a folder: the paths of its folders, and its files. The folder "" is the store's root.
 
-        A path with "/" at its end is a folder without a name (the key "a//b.jpg"), which cannot be listed.
+        Links to folders are left out, as they could form loops. A path that ends with "/" is a folder with an empty name (from a key such
+        as "a//b.jpg"), which cannot be listed.
         """
 
     def info(self, path: str) -> Entry:
-        """A file's entry; FileNotFoundError where there is none."""
+        """A file's entry; raises FileNotFoundError if the file does not exist."""
 
     def read(self, path: str) -> bytes:
-        """A file's bytes; of what is no picture, perhaps the first few only."""
+        """A file's content; if it is not a picture, possibly only its beginning."""
 
     def local(self, path: str) -> AbstractContextManager[Path]:
-        """A file of this machine with the same content, for as long as the context lasts."""
+        """A local file with the same content, which exists while the context is open."""
 
 
 class Store(Source, Protocol):
-    """A place to read from and write to. Writing raises UnsafeNameError for a path outside the place, and leaves all as it was."""
+    """A store to read from and write to. Writing to a path outside the store raises UnsafeNameError and changes nothing."""
 
     def open(self, path: str) -> BinaryIO:
-        """A file as a stream."""
+        """Open a file for reading."""
 
     def put(self, path: str, data: bytes) -> None:
-        """Write a file, replacing what was there."""
+        """Write a file, replacing an existing one."""
 
     def put_file(self, path: str, local: Path) -> None:
-        """Move a file of :meth:`scratch` to its place, replacing what was there."""
+        """Move a file of :meth:`scratch` into the store, replacing an existing one."""
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write a file unless there is one; whether it was written."""
+        """Write a file unless it exists; return whether it was written."""
 
     def remove(self, path: str) -> None:
-        """Remove a file; none being there is fine."""
+        """Remove a file if it exists."""
 
     def scratch(self) -> Path:
-        """A name in a local folder, for a file that is still being written."""
+        """A path in a local folder for an unfinished file."""
 
 
 class Disk:
@@ -104,14 +105,14 @@ class Disk:
     def __init__(self, root: Path, scratch: str = "") -> None:
         """
         Args:
-            root: the folder; made on the first put.
-            scratch: name of the folder for unfinished files within CORNER, and so on the same file system as the finished ones.
+            root: the folder; created by the first write.
+            scratch: name of the folder for unfinished files. It lies in CORNER, so that finished files can be renamed into place.
         """
         self.root = root
         self._scratch = root / names.CORNER / "parts" / scratch
 
     def children(self, folder: str) -> tuple[list[str], list[Entry]]:
-        """Files with their sizes cost a look at each."""
+        """List a folder; each file costs a call of stat."""
         folders, found = [], []
         with os.scandir(self.root / folder) as items:
             for item in items:
@@ -123,11 +124,11 @@ class Disk:
         return folders, found
 
     def info(self, path: str) -> Entry:
-        """A look at the file."""
+        """A file's entry, from stat."""
         return _entry(path, os.stat(self.root / path))
 
     def read(self, path: str) -> bytes:
-        """No more than the beginning of what is no picture."""
+        """A file's content; only its beginning if it is not a picture."""
         return files.read(self.root / path)
 
     @contextmanager
@@ -136,11 +137,11 @@ class Disk:
         yield self.root / path
 
     def open(self, path: str) -> BinaryIO:
-        """A plain file."""
+        """Open the file."""
         return open(self.root / path, "rb")
 
     def put(self, path: str, data: bytes) -> None:
-        """Under another name, then renamed."""
+        """Write to a temporary file, then rename it."""
         local = self.scratch()
         try:
             with open(local, "xb") as file:
@@ -152,7 +153,7 @@ class Disk:
             local.unlink(missing_ok=True)
 
     def put_file(self, path: str, local: Path) -> None:
-        """A rename; missing folders are made."""
+        """Rename the file; missing folders are created."""
         target = self._target(path)
         try:
             os.replace(local, target)
@@ -161,7 +162,7 @@ class Disk:
             os.replace(local, target)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Exclusively."""
+        """Open the file in exclusive mode and write it."""
         target = self._target(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -172,51 +173,51 @@ class Disk:
         return True
 
     def remove(self, path: str) -> None:
-        """At once."""
+        """Delete the file."""
         self._target(path).unlink(missing_ok=True)
 
     def scratch(self) -> Path:
-        """On the file system of the finished files."""
+        """A path on the same file system as the finished files."""
         self._scratch.mkdir(parents=True, exist_ok=True)
         return self._scratch / f"{secrets.token_hex(8)}.part"
 
     def clear_scratch(self) -> None:
-        """Remove what a killed run has left unfinished."""
+        """Remove unfinished files that a killed run has left."""
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _target(self, path: str) -> Path:
         names.refuse_unsafe(path)
         target: Path = self.root / path
-        # A link within the output may lead anywhere, be it to the very files that are restored.
+        # A link in the output may lead anywhere, even to the input files.
         if not _holds(os.path.realpath(self.root), os.path.realpath(target.parent)):
-            raise names.UnsafeNameError(f"a link leads from {target.parent} out of the output; it was left out")
+            raise names.UnsafeNameError(f"a link leads from {target.parent} out of the output; the file was left out")
         return target
 
 
 class Remote:
-    """Anything that fsspec knows by a URL; what fails is tried again a few times, ever later."""
+    """A store that fsspec accesses by a URL. Failed requests are retried a few times, with growing delays."""
 
     def __init__(self, url: str) -> None:
         """
         Args:
-            url: such as s3://bucket/folder or zip://::archive.zip.
+            url: URL of the store's root, for example s3://bucket/folder or zip://::archive.zip.
 
         Raises:
-            DependencyError: fsspec, or its file system for such URLs, is not installed.
-            StoreError: nobody knows such URLs.
+            DependencyError: fsspec, or its file system for this URL, is not installed.
+            StoreError: fsspec does not support this URL.
         """
         self._fs, root = _connect(url)
         self._root = root.rstrip("/")
         self._url = url
 
     def children(self, folder: str) -> tuple[list[str], list[Entry]]:
-        """One request for each thousand."""
+        """List a folder, with one request for each thousand entries on most object stores."""
         folders, found = [], []
         start = self._full(folder)
-        for info in self._patiently(self._fs.ls, start, detail=True):
+        for info in self._retry(self._fs.ls, start, detail=True):
             full = str(info["name"]).rstrip("/")
             if full.strip("/") == start.strip("/"):
-                # Some stores keep an empty object of the folder's own name; a folder of that name is one without a name.
+                # Some stores keep an empty object with the folder's own name: skip it. A folder of that name is one with an empty name.
                 folders += [f"{folder}/"] if info["type"] == "directory" and str(info["name"]).endswith("/") else []
                 continue
             path = full.strip("/").removeprefix(self._root.strip("/")).lstrip("/")
@@ -227,53 +228,57 @@ class Remote:
         return folders, found
 
     def info(self, path: str) -> Entry:
-        """One request."""
-        return _remote_entry(path, self._patiently(self._fs.info, self._full(path)))
+        """A file's entry, with one request."""
+        return _remote_entry(path, self._retry(self._fs.info, self._full(path)))
 
     def read(self, path: str) -> bytes:
-        """One request."""
-        data: bytes = self._patiently(self._fs.cat_file, self._full(path))
+        """A file's content, with one request.
+
+        Raises:
+            TooLargeError: the file is larger than files.MAX_BYTES.
+        """
+        data: bytes = self._retry(self._fs.cat_file, self._full(path))
         if len(data) > files.MAX_BYTES:
             raise TooLargeError(f"the file is larger than {files.MAX_BYTES >> 20} MiB")
         return data
 
     @contextmanager
     def local(self, path: str) -> Iterator[Path]:
-        """A copy in the folder for temporary files."""
+        """A copy in the system's folder for temporary files."""
         with _temporary() as copy:
-            self._patiently(self._fs.get_file, self._full(path), str(copy))
+            self._retry(self._fs.get_file, self._full(path), str(copy))
             yield copy
 
     def open(self, path: str) -> BinaryIO:
-        """Read block by block."""
-        stream: BinaryIO = self._patiently(self._fs.open, self._full(path), "rb")
+        """Open the file; fsspec reads it block by block."""
+        stream: BinaryIO = self._retry(self._fs.open, self._full(path), "rb")
         return stream
 
     def put(self, path: str, data: bytes) -> None:
-        """One request, or one upload in parts that is completed at the end."""
-        self._patiently(self._fs.pipe_file, self._target(path), data)
+        """Write a file with one request, or with a multipart upload, which appears when it is complete."""
+        self._retry(self._fs.pipe_file, self._target(path), data)
 
     def put_file(self, path: str, local: Path) -> None:
-        """As with :meth:`put`."""
-        self._patiently(self._fs.put_file, str(local), self._target(path))
+        """Upload the file like :meth:`put`, then delete the local file."""
+        self._retry(self._fs.put_file, str(local), self._target(path))
         local.unlink()
 
     def create(self, path: str, data: bytes) -> bool:
-        """On the condition that it is not there."""
+        """Write the file with a conditional request, which fails if the file exists."""
         try:
-            self._patiently(self._fs.pipe_file, self._target(path), data, mode="create")
+            self._retry(self._fs.pipe_file, self._target(path), data, mode="create")
         except FileExistsError:
-            # Ours, where the answer to a first attempt was lost.
+            # If the content is ours, a first attempt succeeded and only its answer was lost.
             return self.read(path) == data
         return True
 
     def remove(self, path: str) -> None:
-        """One request."""
+        """Remove a file, with one request."""
         with suppress(FileNotFoundError):
-            self._patiently(self._fs.rm_file, self._target(path))
+            self._retry(self._fs.rm_file, self._target(path))
 
     def scratch(self) -> Path:
-        """In the folder for temporary files."""
+        """A path in the system's folder for temporary files."""
         return _temporary_name()
 
     def _target(self, path: str) -> str:
@@ -283,13 +288,13 @@ class Remote:
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path and self._root else path or self._root
 
-    def _patiently(self, call: Callable[..., _T], *arguments: Any, **named: Any) -> _T:
+    def _retry(self, call: Callable[..., _T], *arguments: Any, **named: Any) -> _T:
         for left in reversed(range(_TRIES)):
             try:
                 return call(*arguments, **named)
             except _FINAL:
                 raise
-            except Exception as error:  # Every file system has its own errors for a bad connection or a busy server.
+            except Exception as error:  # Each file system has its own errors for a bad connection or a busy server.
                 if not left:
                     raise StoreError(f"{self._url}: {type(error).__name__}: {' '.join(str(error).split())}") from error
                 time.sleep(random.uniform(0.5, 1) * 0.2 * 2 ** (_TRIES - 1 - left))
@@ -297,16 +302,16 @@ class Remote:
 
 
 class Zip:
-    """The files of a zip archive; it is never written to."""
+    """The files of a zip archive, read-only."""
 
     def __init__(self, url: str) -> None:
         """
         Args:
-            url: zip://FOLDER::ARCHIVE, where FOLDER may be empty and ARCHIVE is a file or its URL.
+            url: zip://FOLDER::ARCHIVE, where FOLDER may be empty and ARCHIVE is a path or a URL.
 
         Raises:
-            OSError, DependencyError, StoreError: the archive is out of reach.
-            UnreadableError: it is damaged, or no zip archive.
+            OSError, DependencyError, StoreError: the archive cannot be read.
+            UnreadableError: the archive is damaged, or not a zip archive.
         """
         head, _, archive = url.partition("::")
         folder = head.partition("://")[2].strip("/")
@@ -315,7 +320,7 @@ class Zip:
         try:
             self._zip = zipfile.ZipFile(file if file is not None else Remote(archive).open(""))
         except zipfile.BadZipFile as error:
-            raise UnreadableError(f"{archive}: this is no whole zip archive: {error}") from None
+            raise UnreadableError(f"{archive}: this is no zip archive, or it is damaged: {error}") from None
         members = [member for member in self._zip.infolist() if not member.is_dir() and member.filename.startswith(root)]
         self._members = _by_name([(member.filename.removeprefix(root), member) for member in members])
         self._folders: dict[str, tuple[set[str], list[Entry]]] = {"": (set(), [])}
@@ -323,25 +328,25 @@ class Zip:
             self._list(path)
 
     def children(self, folder: str) -> tuple[list[str], list[Entry]]:
-        """From memory. Files whose paths make no sense as such are listed in the place itself, so that none is overlooked."""
+        """List a folder, from memory. Files with unsafe paths are listed in the root, so that none is overlooked."""
         folders, found = self._folders[folder]
         return list(folders), found
 
     def info(self, path: str) -> Entry:
-        """From memory."""
+        """A file's entry, from memory."""
         if path not in self._members:
             raise FileNotFoundError(errno.ENOENT, "no such file", path)
         member = self._members[path]
         return Entry(path, member.file_size, str(member.CRC))
 
     def read(self, path: str) -> bytes:
-        """Checked; no more than the beginning of what is no picture."""
+        """A file's content, with its checksum verified; only its beginning if it is not a picture."""
         with self._opened(path) as file:
             return files.read_from(file)
 
     @contextmanager
     def local(self, path: str) -> Iterator[Path]:
-        """A copy in the folder for temporary files."""
+        """A copy in the system's folder for temporary files."""
         with _temporary() as copy:
             with self._opened(path) as file, open(copy, "xb") as target:
                 shutil.copyfileobj(file, target)
@@ -352,7 +357,7 @@ class Zip:
         try:
             with self._zip.open(self._members[path]) as file:
                 yield cast(BinaryIO, file)
-        # Wrong checksums, encryption, unknown compression, data that end early.
+        # Wrong checksum, encryption, unknown compression, truncated data.
         except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError) as error:
             raise UnreadableError(f"it cannot be read from its zip archive: {error}") from error
 
@@ -386,12 +391,12 @@ def is_url(place: str) -> bool:
 
 
 def in_one_process(place: str) -> bool:
-    """Whether a place exists in the memory of this process alone."""
+    """Whether a store exists in the memory of this process only."""
     return place.startswith("memory://")
 
 
 def source(place: str) -> Source:
-    """A place to read from, by its folder or URL.
+    """Open a store for reading, given its folder or URL.
 
     Raises:
         OSError, RedecodeError: see :class:`Remote` and :class:`Zip`.
@@ -404,14 +409,14 @@ def source(place: str) -> Source:
 
 
 def make(place: str, scratch: str = "") -> Store:
-    """A place to read from and write to, by its folder or URL.
+    """Open a store for reading and writing, given its folder or URL.
 
     Args:
-        place: a folder, or what fsspec knows by a URL.
-        scratch: see :class:`Disk`.
+        place: a folder, or a URL that fsspec supports.
+        scratch: name of the folder for unfinished files, see :class:`Disk`.
 
     Raises:
-        UsageError: it is an archive.
+        UsageError: the store is an archive.
         DependencyError, StoreError: see :class:`Remote`.
     """
     if place.startswith(_ARCHIVES):
@@ -421,13 +426,13 @@ def make(place: str, scratch: str = "") -> Store:
 
 
 def nested(one: str, other: str) -> bool:
-    """Whether one of two places lies within the other, however each of them is spelled: by links, URLs, or caches before them.
+    """Whether one of two stores lies within the other, also where they are named by links, URLs or through caches.
 
     Raises:
         DependencyError, StoreError: see :class:`Remote`.
     """
     if any(place.startswith(_ARCHIVES) for place in (one, other)):
-        # What is read there is no file of its own.
+        # Members of an archive are not files of a folder.
         return False
     folders = _folder(one), _folder(other)
     if folders[0] is not None and folders[1] is not None:
@@ -441,7 +446,7 @@ def nested(one: str, other: str) -> bool:
 
 
 def _folder(place: str) -> str | None:
-    """The folder, or the file, of this machine that a place means; None if it means none."""
+    """The local folder or file that a path or URL refers to; None if it is remote."""
     if not is_url(place):
         return place
     if "::" not in place and place[:7].lower() == "file://":
@@ -456,13 +461,13 @@ def _connect(url: str) -> tuple[Any, str]:
     """The file system behind a URL, and the path within it.
 
     Raises:
-        DependencyError: fsspec, or its file system for such URLs, is not installed.
-        StoreError: nobody knows such URLs.
+        DependencyError: fsspec, or its file system for this URL, is not installed.
+        StoreError: fsspec does not support this URL.
     """
     try:
         from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
-        # A listing that is kept would hold on to what has changed since, and to the memory for it.
+        # A cached listing would be outdated when files change, and would take memory.
         fs, path = url_to_fs(url, use_listings_cache=False)
     except ImportError as error:
         raise DependencyError(f"{url}: {error}; URLs need: pip install 'redecode[bulk]'") from None
@@ -472,7 +477,7 @@ def _connect(url: str) -> tuple[Any, str]:
 
 
 def _innermost(fs: Any, path: str) -> tuple[Any, str]:
-    """The file system behind caches and folders that pass for file systems of their own, and the path there."""
+    """The file system behind fsspec's caching and directory file systems, and the path there."""
     from fsspec.implementations.cached import CachingFileSystem  # type: ignore[import-untyped]
     from fsspec.implementations.dirfs import DirFileSystem  # type: ignore[import-untyped]
 
@@ -483,7 +488,7 @@ def _innermost(fs: Any, path: str) -> tuple[Any, str]:
 
 
 def _same_server(one: Any, other: Any) -> bool:
-    """Whether two file systems are one, as far as their options tell."""
+    """Whether two file systems access the same server: same class, and no option that differs."""
     if type(one) is not type(other):
         return False
     options = one.storage_options, other.storage_options
@@ -491,7 +496,7 @@ def _same_server(one: Any, other: Any) -> bool:
 
 
 def _lies_within(inner: str, outer: str) -> bool:
-    """Whether a folder of this machine is another one or lies in it, also where one is mounted at two places."""
+    """Whether a local folder is the folder `outer` or lies in it, also where a folder is mounted at two paths."""
     above = (str(path) for path in (Path(inner), *Path(inner).parents))
     return _holds(outer, inner) or (os.path.exists(outer) and any(os.path.exists(p) and os.path.samefile(p, outer) for p in above))
 
