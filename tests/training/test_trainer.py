@@ -133,7 +133,7 @@ def test_a_decay_branches_off_and_leaves_the_stable_part_alone(photographs: Path
         assert [(int(row["step"]), int(row["images"])) for row in csv.DictReader(file)] == [(4, 8), (8, 16), (12, 24), (15, 27)]
     with pytest.raises(ValueError, match="decay"):
         trainer.train("edge", path, tmp_path / "again", decay=decay / trainer.CHECKPOINT)
-    with pytest.raises(ValueError, match="output folder of its own"):
+    with pytest.raises(ValueError, match="its own output folder"):
         trainer.train("edge", path, stable, decay=stable / trainer.CHECKPOINT)
     other = write_recipe(tmp_path / "other.toml", 20)
     other.write_text(other.read_text().replace("hidden = [8]", "hidden = [16]"))

@@ -1,4 +1,4 @@
-"""Files of a run: checkpoints to go on from, and averaged weights with the record of how they came about."""
+"""Files of a training run: checkpoints to resume from, and averaged weights with the record of their training."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from ..errors import DependencyError, UsageError
 from .equivariance import ORBIT, InvariantBasis
 from .networks import NetworkConfig, NetworkName
 
-# What a checkpoint holds of a state beside its tensors.
+# Fields of a state that a checkpoint holds beside its tensors.
 _COUNTERS = ("step", "images", "seconds", "branch", "curve")
 
 
 @dataclass
 class State:
-    """What changes in the course of a run, and what a checkpoint holds.
+    """The state of a training run.
 
     Attributes:
         modules: "network", and "discriminator" for the GAN.
-        optimizers: that of each module, under the same name; rates are set at each step.
-        rate: of the network, as a share of that in the stable part.
-        basis: the network's invariant basis, where it is kept equivariant; with SOAP, the coordinates in it are what is optimized.
-        ema: the moving average of the network's weights.
-        step: optimizer steps done.
-        images: crops seen.
-        seconds: of training, without validation, on each kind of hardware.
+        optimizers: optimizer of each module, by the module's name; the learning rates are set at each step.
+        rate: current learning rate of the network, relative to the stable part's, 0 … 1.
+        basis: invariant basis of the network if it is equivariant, else None; SOAP optimizes the coordinates in this basis.
+        ema: exponential moving average of the network's weights, by their names.
+        step: number of optimizer steps done.
+        images: number of crops seen.
+        seconds: seconds of training, without validation, by the kind of hardware.
         branch: step and seconds at which the decay branched off; None in the stable part.
-        curve: rows of the validation curve, the whole lineage's.
+        curve: rows of the validation curve, those before a resumption or a branch included.
     """
 
     modules: dict[str, nn.Module]
@@ -53,23 +53,24 @@ class State:
 
     @property
     def total_seconds(self) -> float:
-        """Of training, without validation."""
+        """Seconds of training on all hardware, without validation."""
         return sum(self.seconds.values())
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module behind Fabric's wrapper, so that the names in checkpoints are the networks' own."""
+    """The module inside Fabric's wrapper, so that checkpoints have the networks' own parameter names."""
     return module.module if hasattr(module, "module") else module  # type: ignore[return-value]
 
 
 def save(path: Path, name: NetworkName, config: NetworkConfig, state: State) -> None:
-    """Write a checkpoint: all that is needed to go on, on this machine or another.
+    """Write a checkpoint: the complete state, to resume on this machine or another.
 
     Args:
-        path: replaced whole; who is killed while writing leaves the previous checkpoint.
-        name: which network it is.
-        config: of the network.
-        state: to keep. Of equivariant weights it keeps the coordinates: an eighth of them, and exactly what the optimizer works on.
+        path: path of the checkpoint; an existing file is replaced atomically.
+        name: kind of the network.
+        config: sizes of the network.
+        state: the state to save. Equivariant weights are saved as coordinates in the invariant basis: an eighth of the values, and exactly
+            those that the optimizer changes.
     """
     tensors: dict[str, Tensor] = {}
     for key, module in state.modules.items():
@@ -87,27 +88,27 @@ def save(path: Path, name: NetworkName, config: NetworkConfig, state: State) -> 
 
 
 def load(path: Path, name: NetworkName, config: NetworkConfig, state: State) -> None:
-    """Bring a fresh state up to a checkpoint.
+    """Load a checkpoint into a fresh state.
 
     Args:
-        path: of the checkpoint.
-        name: which network the state is of.
-        config: of the state's network.
-        state: changed in place.
+        path: path of the checkpoint.
+        name: kind of the state's network.
+        config: sizes of the state's network.
+        state: the state, changed in place.
 
     Raises:
-        DependencyError: there is no such checkpoint.
-        UsageError: it is of another network.
+        DependencyError: the checkpoint does not exist.
+        UsageError: the checkpoint belongs to another network.
     """
     if not path.exists():
-        raise DependencyError(f"there is no checkpoint {path} to go on from")
+        raise DependencyError(f"there is no checkpoint {path} to resume from")
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         if "owner" not in metadata:
-            raise DependencyError(f"{path} is no checkpoint of a training run")
+            raise DependencyError(f"{path} is not a checkpoint of a training run")
         owner = json.loads(metadata["owner"])
         if owner["network"] != name or msgspec.convert(owner["config"], NetworkConfig) != config:
-            raise UsageError(f"{path} is a checkpoint of another network than the recipe's")
+            raise UsageError(f"{path} is a checkpoint of another network than that of the recipe")
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
 
     def under(prefix: str) -> dict[str, Tensor]:
@@ -137,12 +138,12 @@ def load(path: Path, name: NetworkName, config: NetworkConfig, state: State) -> 
 
 
 def save_weights(path: Path, state: State, record: dict[str, Any]) -> None:
-    """Write the averaged weights with their record, to export or to start another network from."""
+    """Write the averaged weights with their record, for an export or a warm start."""
     _write(path, state.ema, {"record": json.dumps(record)})
 
 
 def load_record(path: Path) -> dict[str, Any]:
-    """The record of a `weights.safetensors`: network, config, recipe and what was really run.
+    """The record of a `weights.safetensors`: network, config, recipe, and the training that took place.
 
     Raises:
         DependencyError: the file is missing or was not written by a training run.
@@ -165,9 +166,9 @@ def load_weights(path: Path) -> tuple[NetworkName, NetworkConfig, dict[str, Tens
 
 
 def orbit(record: dict[str, Any]) -> int:
-    """How many maps of a recorded network transform together: ORBIT, or 1 where it is not equivariant."""
+    """Number of feature maps that a symmetry permutes among each other: ORBIT for equivariant networks, 1 for others."""
     recipe = record["recipe"]
-    # Records of the first networks call it symmetric.
+    # In records of the first networks the key is "symmetric".
     return ORBIT if recipe.get("equivariant", recipe.get("symmetric")) else 1
 
 

@@ -28,20 +28,20 @@ CALIBRATION_SIDE = 192
 
 
 class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a training run sees.
+    """The distribution of training crops.
 
     Attributes:
         patch: side of a crop in pixels, a multiple of 16 so that crops keep the file's block grid.
-        batch: crops per step, over all processes together.
-        quality_low, quality_high: range of the quality factor, drawn log-uniformly (coarse quantization is where there is most
-            to restore, and where steps of the quality factor matter most).
-        coarse: share of crops for which the range ends at COARSE_QUALITY, where people's need is greatest.
-        gray: share of one-component files. Half of them are on the studio range (MATLAB's rgb2ycbcr), as the literature's
-            gray protocol has them.
-        subsampled: share of 4:2:0 among the colour files; the rest is 4:4:4 and 4:2:2, three to one.
-        downscale: share of crops taken from copies shrunk to 0.7, which hide what compression the photograph had itself.
-        decay_patch, decay_batch: the same while the learning rate decays, 0 as before: small crops teach faster, but all their pixels lie
-            near a border.
+        batch: crops per step, summed over all processes.
+        quality_low, quality_high: range of the quality factor, drawn log-uniformly: at coarse quantization there is most to restore, and a
+            step of the quality factor matters most.
+        coarse: share of crops, 0 … 1, whose range ends at COARSE_QUALITY, where restoration is needed most.
+        gray: share of one-component files, 0 … 1. Half of them have studio range (MATLAB's rgb2ycbcr), as in the literature's gray
+            protocol.
+        subsampled: share of 4:2:0 among the colour files, 0 … 1; of the rest, three quarters are 4:4:4 and one quarter 4:2:2.
+        downscale: share of crops, 0 … 1, from copies scaled to 0.7, where the photograph's own compression artifacts are smaller.
+        decay_patch, decay_batch: patch and batch while the learning rate decays; 0 for the same as before. Small crops train faster, but
+            all their pixels lie near a border.
     """
 
     patch: int = 96
@@ -60,10 +60,10 @@ Sample = dict[str, Tensor]
 
 
 def list_images(folder: Path, validation: bool) -> list[Path]:
-    """The photographs under a folder: all but the held-out ones, or just those.
+    """The training photographs under a folder, or the held-out ones if `validation` is set.
 
     Raises:
-        DependencyError: there are none.
+        DependencyError: the folder holds no photographs.
     """
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png", ".avif"})
     if not paths:
@@ -78,17 +78,18 @@ def load(path: Path) -> NDArray[np.uint8]:
 
 
 def make_sample(original: NDArray[np.uint8], quality: int, subsampling: str) -> Sample:
-    """Compress an original and read it back.
+    """Compress an original and decode it: a training sample.
 
     Args:
         original: uint8 [H, W, 3] RGB, or [H, W] for a gray file; sides multiples of 16.
         quality: quality factor.
-        subsampling: as :func:`redecode.codec.jpeg.compress`; ignored for gray.
+        subsampling: chroma subsampling, see :func:`redecode.codec.jpeg.compress`; ignored for gray files.
 
     Returns:
-        `degraded` and `original`, float32 [3, H, W] on the networks' scale (zero chroma for gray), and `tables`, float32 [2, 8, 8]; `held`,
-        the file's own samples, like `degraded` but each repeated over the pixels that it stands for; and `factors`, int64 [2], the rows and
-        columns of pixels that a chroma sample stands for.
+        `degraded` and `original`: float32 [3, H, W] on the networks' scale, with zero chroma for gray files.
+        `tables`: float32 [2, 8, 8], quantization steps of luma and chroma.
+        `held`: the file's samples, like `degraded`, but chroma samples are repeated over their pixels instead of interpolated.
+        `factors`: int64 [2], rows and columns of pixels that share a chroma sample.
     """
     image = jpeg.read(jpeg.compress(original, quality, subsampling))
     horizontal, vertical = image.max_sampling
@@ -104,7 +105,7 @@ def make_sample(original: NDArray[np.uint8], quality: int, subsampling: str) -> 
 
 
 def to_network(planes: NDArray[np.float32]) -> Tensor:
-    """Planes 0 … 255, [1 or 3, H, W], to the networks' float32 [3, H, W]."""
+    """Convert planes [1 or 3, H, W], 0 … 255, to the networks' input, float32 [3, H, W], about -0.5 … 0.5."""
     scaled = torch.from_numpy((planes - 128) / np.float32(255))
     if len(scaled) == 1:
         scaled = torch.cat([scaled, torch.zeros_like(scaled).expand(2, -1, -1)])
@@ -112,16 +113,16 @@ def to_network(planes: NDArray[np.float32]) -> Tensor:
 
 
 class Draw(NamedTuple):
-    """Where a crop is cut out of a photograph, and how it is compressed.
+    """The random parameters of a crop: where it is cut out of a photograph, and how it is compressed.
 
     Attributes:
-        photograph: its number.
-        shrunk: 1 for its copy at 0.7 of the size.
-        top, left: of the crop, in pixels.
-        turns: by 90°, 0 … 3, and then whether it is mirrored, 0 or 1.
-        mirrored: 0 or 1.
-        quality: quality factor.
-        kind: number of an entry of KINDS.
+        photograph: index of the photograph.
+        shrunk: 1 for the photograph's copy at 0.7 of the size, else 0.
+        top, left: position of the crop in pixels.
+        turns: number of rotations by 90°, 0 … 3.
+        mirrored: 1 if the crop is mirrored after the rotation, else 0.
+        quality: quality factor, 1 … 100.
+        kind: index into KINDS.
     """
 
     photograph: int
@@ -134,19 +135,19 @@ class Draw(NamedTuple):
     kind: int
 
 
-# Kinds of files: one component of studio range or of full range, or chroma of these resolutions.
+# Kinds of files: gray with studio range, gray with full range, or colour with a chroma subsampling.
 KINDS = ("studio", "gray", "4:4:4", "4:2:2", "4:2:0")
 
 
 def draw(size: tuple[int, int], patch: int, config: DataConfig, generator: random.Random, photograph: int = 0, shrunk: int = 0) -> Draw:
-    """Draw a crop of a photograph.
+    """Draw the parameters of a crop at random.
 
     Args:
         size: (height, width) of the photograph or of its shrunk copy, no smaller than the patch.
         patch: side of the crop, a multiple of 16.
-        config: what is drawn from.
-        generator: draws.
-        photograph, shrunk: of :class:`Draw`.
+        config: the distribution to draw from.
+        generator: random number generator.
+        photograph, shrunk: passed on to :class:`Draw`.
     """
     top = generator.randrange(size[0] - patch + 1)
     left = generator.randrange(size[1] - patch + 1)
@@ -164,15 +165,15 @@ def draw(size: tuple[int, int], patch: int, config: DataConfig, generator: rando
 
 
 def cut(image: NDArray[np.uint8], patch: int, drawn: Draw) -> tuple[NDArray[np.uint8], int, str]:
-    """The crop that was drawn.
+    """Cut a crop out of a photograph.
 
     Args:
         image: uint8 [H, W, 3], the photograph or its shrunk copy.
-        patch: side of the crop.
-        drawn: as :func:`draw` gives it.
+        patch: side of the crop in pixels.
+        drawn: parameters of the crop, from :func:`draw`.
 
     Returns:
-        The crop, the quality factor and the subsampling, as :func:`make_sample` takes them.
+        The crop, the quality factor and the subsampling: the arguments of :func:`make_sample`.
     """
     crop: NDArray[Any] = image[drawn.top : drawn.top + patch, drawn.left : drawn.left + patch]
     crop = np.rot90(crop, drawn.turns)
@@ -195,14 +196,16 @@ def _with_shrunk(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 class Crops(IterableDataset[Sample]):
-    """An endless stream of random crops; decoded photographs stay in memory.
+    """An endless stream of random training samples. Decoded photographs stay in memory.
 
-    Crop number i depends on nothing but the seed and i: not on the number of workers or processes, nor on where a run was resumed.
+    Sample number i depends on the seed and i only: neither on the number of workers or processes, nor on where a run was resumed.
 
     Attributes:
-        patch: side of the crops; may be changed before a new iteration, up to the config's largest, as may the next two.
+        patch: side of the crops in pixels, at most the larger of the config's `patch` and `decay_patch`.
         batch: crops per step.
-        first: number of the first crop.
+        first: number of the first sample.
+
+    All three may be changed before a new iteration.
     """
 
     def __init__(self, folder: Path, config: DataConfig, seed: int, rank: int = 0, processes: int = 1) -> None:
@@ -226,13 +229,13 @@ class Crops(IterableDataset[Sample]):
             yield make_sample(*cut(image, self.patch, drawn))
 
     def draws(self) -> Iterator[Draw]:
-        """What is drawn for each crop, without the crops."""
+        """The parameters of each crop, without the crops."""
         info = torch.utils.data.get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         pools = (self.images, self.shrunk)
         areas = [list(itertools.accumulate(image.shape[0] * image.shape[1] for image in pool)) for pool in pools]
         share = self.batch // self.processes
-        # Loaders take whole batches from their workers by turns.
+        # A DataLoader takes whole batches from its workers in turn.
         for step in itertools.count(worker, workers):
             begin = self.first + step * self.batch + self.rank * share
             for number in range(begin, begin + share):
@@ -244,7 +247,7 @@ class Crops(IterableDataset[Sample]):
 
 
 class Draws(IterableDataset[Tensor]):
-    """What is drawn for each of an endless stream of crops: int64 [8] each, the fields of :class:`Draw`."""
+    """An endless stream of the crops' parameters: int64 [8] each, the fields of :class:`Draw`."""
 
     def __init__(self, crops: Crops) -> None:
         self.crops = crops
@@ -254,14 +257,14 @@ class Draws(IterableDataset[Tensor]):
 
 
 def validation_set(folder: Path, quality: int, subsampling: str | None, count: int, side: int) -> list[Sample]:
-    """Central crops of held-out photographs.
+    """Samples for validation: central crops of held-out photographs.
 
     Args:
-        folder: the training photographs.
+        folder: folder of the training photographs.
         quality: quality factor.
-        subsampling: as :func:`make_sample`; None for gray files of studio-range luma.
-        count: how many.
-        side: of a crop, a multiple of 16.
+        subsampling: chroma subsampling, see :func:`make_sample`; None for gray files with studio range.
+        count: maximum number of samples.
+        side: side of a crop in pixels, a multiple of 16.
     """
     samples: list[Sample] = []
     for path in list_images(folder, validation=True):
@@ -275,19 +278,22 @@ def validation_set(folder: Path, quality: int, subsampling: str | None, count: i
 
 
 def calibration_crops(folder: Path) -> Iterator[tuple[NDArray[np.uint8], int, str]]:
-    """Crops of training photographs, one of each, over all qualities, as :func:`make_sample` takes them.
+    """Crops of training photographs, one from each, at all qualities up to 90.
 
     Args:
-        folder: the training photographs.
+        folder: folder of the training photographs.
+
+    Yields:
+        Arguments of :func:`make_sample`.
 
     Raises:
-        DependencyError: none of them is large enough.
+        DependencyError: no photograph is large enough.
     """
     generator = random.Random(0)
     paths = list_images(folder, validation=False)
     generator.shuffle(paths)
     large = (image for image in map(load, paths) if min(image.shape[:2]) >= CALIBRATION_SIDE)
-    # Beyond quality 90 the networks are blended out.
+    # Above quality 90 the decoder blends the networks out.
     mix = DataConfig(patch=CALIBRATION_SIDE, quality_low=5, quality_high=90)
     image = None
     for image in large:
@@ -297,5 +303,5 @@ def calibration_crops(folder: Path) -> Iterator[tuple[NDArray[np.uint8], int, st
 
 
 def calibration_samples(folder: Path) -> list[Sample]:
-    """The first of :func:`calibration_crops`, compressed: to see which values a network's maps take."""
+    """Samples from the first of :func:`calibration_crops`, to measure the range of a network's feature maps."""
     return [make_sample(*crop) for crop in itertools.islice(calibration_crops(folder), CALIBRATION_IMAGES)]

@@ -1,8 +1,8 @@
-"""Training pairs made on the device that trains: crops, and what libjpeg makes of them, without leaving its memory.
+"""Training samples computed on the training device: cropping, JPEG compression and decoding in its memory.
 
-The processor prepares some hundred crops a second, a GPU needs thousands. So the photographs lie in the device's memory, and the path of
-:func:`redecode.training.data.make_sample` is written as tensor operations: libjpeg's integer arithmetic up to the quantized coefficients
-(its encoder's colour conversion, chroma averages and forward DCT), and the product's own decoding.
+A CPU prepares some hundred crops a second, a GPU needs thousands. So the photographs lie in the device's memory, and tensor operations
+compute the same as :func:`redecode.training.data.make_sample`: libjpeg's integer arithmetic up to the quantized coefficients (colour
+conversion, chroma averages and forward DCT of its encoder), and this package's decoding.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from ..codec.quality import STANDARD
 from .data import KINDS, Draw, Sample
 
 _SAMPLES = dct.BLOCK**2
-# For each kind of file, the rows and columns of pixels that a chroma sample stands for.
+# Rows and columns of pixels that share a chroma sample, by the kind of file.
 _FACTORS = {"studio": (1, 1), "gray": (1, 1), "4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}
 # Row k holds the samples of basis function k.
 _BASIS = torch.from_numpy(dct.inverse(np.eye(_SAMPLES).reshape(-1, dct.BLOCK, dct.BLOCK))).reshape(_SAMPLES, _SAMPLES)
-# libjpeg's colour conversion (jccolor.c) in 16 bits behind the point: rows of RGB weights, and what is added before they are cut off.
+# libjpeg's colour conversion (jccolor.c) in fixed-point numbers with 16 fractional bits: RGB weights and offsets of Y, Cb and Cr.
 _YCC = torch.tensor([[19595, 38470, 7471], [-11058, -21710, 32768], [32768, -27439, -5329]], dtype=torch.int32)
 _YCC_OFFSETS = torch.tensor([1 << 15, (128 << 16) + (1 << 15) - 1, (128 << 16) + (1 << 15) - 1], dtype=torch.int32)
 
 
 class DevicePhotographs:
-    """Photographs in a device's memory, and samples of them."""
+    """Photographs in a device's memory, from which it computes samples."""
 
     def __init__(self, images: Sequence[NDArray[np.uint8]], shrunk: Sequence[NDArray[np.uint8]], device: torch.device) -> None:
         """
         Args:
-            images: uint8 [H, W, 3] each.
-            shrunk: their copies at 0.7 of the size, as :class:`redecode.training.data.Crops` has them.
-            device: that holds them, one byte for each sample.
+            images: photographs, uint8 [H, W, 3] each.
+            shrunk: copies at 0.7 of the size, see :class:`redecode.training.data.Crops`.
+            device: device whose memory holds them, with one byte per sample.
         """
         pictures = [*images, *shrunk]
         self._count = len(images)
@@ -47,14 +47,14 @@ class DevicePhotographs:
         self._pixels = torch.cat([torch.tensor(picture, device=device).reshape(-1, 3) for picture in pictures])
 
     def samples(self, draws: Tensor, patch: int) -> Sample:
-        """The batch that was drawn, as :func:`redecode.training.data.make_sample` would make it.
+        """Compute a batch of samples, equal to those of :func:`redecode.training.data.make_sample`.
 
         Args:
-            draws: int64 [B, 8] on the device, rows of :class:`redecode.training.data.Draw`.
-            patch: side of the crops.
+            draws: parameters of the crops, int64 [B, 8] on the device, with the fields of :class:`redecode.training.data.Draw`.
+            patch: side of the crops in pixels.
 
         Returns:
-            Tensors on the device, a batch of each that make_sample returns.
+            The entries of make_sample as batches on the device.
         """
         columns = dict(zip(Draw._fields, draws.T, strict=True))
         picture = columns["photograph"] + self._count * columns["shrunk"]
@@ -71,15 +71,15 @@ class DevicePhotographs:
 
 
 def jpeg_samples(crops: Tensor, quality: Tensor, kind: Tensor) -> Sample:
-    """Compress crops and read them back.
+    """Compress crops and decode them.
 
     Args:
         crops: uint8 [B, 3, H, W] RGB, sides multiples of 16.
-        quality: int64 [B], quality factors.
-        kind: int64 [B], numbers of entries of :data:`redecode.training.data.KINDS`.
+        quality: quality factors, int64 [B], 1 … 100.
+        kind: indices into :data:`redecode.training.data.KINDS`, int64 [B].
 
     Returns:
-        As :func:`redecode.training.data.make_sample`, in batches.
+        The entries of :func:`redecode.training.data.make_sample` as batches.
     """
     device = crops.device
     gray = kind < KINDS.index("4:4:4")
@@ -116,8 +116,8 @@ def coefficients(planes: Tensor, steps: Tensor) -> Tensor:
     """The quantized DCT coefficients that libjpeg writes (jfdctint.c, jcdctmgr.c).
 
     Args:
-        planes: int32 [B, C, H, W], 0 … 255.
-        steps: int32 [B, C, 64].
+        planes: samples, int32 [B, C, H, W], 0 … 255.
+        steps: quantization steps, int32 [B, C, 64].
 
     Returns:
         int32 [B, C, H / 8, W / 8, 64].
@@ -126,13 +126,13 @@ def coefficients(planes: Tensor, steps: Tensor) -> Tensor:
     grid = (planes - 128).view(batch, channels, height // dct.BLOCK, dct.BLOCK, width // dct.BLOCK, dct.BLOCK).transpose(3, 4)
     rows = _forward_dct(grid, first=True)
     found = _forward_dct(rows.transpose(4, 5), first=False).transpose(4, 5).flatten(4)
-    # The transform is 8 times too large.
+    # libjpeg's DCT is scaled by 8.
     divisors = steps[:, :, None, None] * 8
     return found.sign() * torch.div(found.abs() + divisors // 2, divisors, rounding_mode="floor")
 
 
 def decoded(quantized: Tensor, steps: Tensor) -> Tensor:
-    """The samples that coefficients stand for, neither rounded nor clipped: float32 [B, C, H, W] of what :func:`coefficients` gives."""
+    """Decode coefficients of :func:`coefficients` into samples, neither rounded nor clipped, float32 [B, C, H, W]."""
     batch, channels, rows, columns, _ = quantized.shape
     values = (quantized * steps[:, :, None, None]).float()
     samples = (values @ _BASIS.to(values.device)).view(batch, channels, rows, columns, dct.BLOCK, dct.BLOCK)
@@ -143,7 +143,7 @@ def _forward_dct(values: Tensor, first: bool) -> Tensor:
     """One pass of libjpeg's accurate integer DCT along the last axis, int32."""
     a, b, c, d, e, f, g, h = values.unbind(-1)
     sums, differences = (a + h, b + g, c + f, d + e), (a - h, b - g, c - f, d - e)
-    # The first pass keeps two bits behind the point, which the second takes away again.
+    # The first pass keeps two fractional bits, which the second removes.
     shift = 13 - 2 if first else 13 + 2
 
     def rounded(value: Tensor, bits: int = shift) -> Tensor:
@@ -164,14 +164,14 @@ def _forward_dct(values: Tensor, first: bool) -> Tensor:
 
 
 def _to_ycc(rgb: Tensor) -> Tensor:
-    """libjpeg's YCbCr, int32 [B, 3, H, W]."""
+    """libjpeg's conversion to YCbCr, int32 [B, 3, H, W]."""
     weights, offsets = _YCC.to(rgb.device), _YCC_OFFSETS.to(rgb.device)
     channels = rgb.int()
     return torch.stack([(sum(w * channels[:, i] for i, w in enumerate(row)) + o) >> 16 for row, o in zip(weights, offsets, strict=True)], 1)
 
 
 def _averaged(planes: Tensor, rows: int, columns: int) -> Tensor:
-    """libjpeg's average of the pixels that a chroma sample stands for (jcsample.c): it rounds down and up by turns along a row."""
+    """libjpeg's average of the pixels that share a chroma sample (jcsample.c): along a row it alternately rounds down and up."""
     if (rows, columns) == (1, 1):
         return planes
     batch, channels, height, width = planes.shape
@@ -181,7 +181,7 @@ def _averaged(planes: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _to_planes(rgb: Tensor) -> Tensor:
-    """Unrounded YCbCr, float32 [B, 3, H, W] on 0 … 255."""
+    """Conversion to YCbCr without rounding, float32 [B, 3, H, W], 0 … 255."""
     matrix = torch.from_numpy(colour.RGB_TO_YCBCR).to(rgb.device)
     channels = rgb.float()
     planes = torch.stack([sum(w * channels[:, i] for i, w in enumerate(row)) for row in matrix], 1)

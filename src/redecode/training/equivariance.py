@@ -1,15 +1,16 @@
-"""Equivariant networks: a turned or mirrored picture gives the turned or mirrored result.
+"""Equivariant networks: rotating or mirroring the input rotates or mirrors the output.
 
-A JPEG that is turned or mirrored is a JPEG, with tables that turn along: no direction is special. A plain network has to learn this eight
-times over; an equivariant one has it built in (Cohen and Welling 2016, "Group equivariant convolutional networks", their group p4m).
+A rotated or mirrored JPEG is again a JPEG, with tables rotated likewise: no direction is special. A plain network has to learn this
+separately for all eight symmetries of the square; an equivariant network has it built in (Cohen and Welling 2016, "Group equivariant
+convolutional networks", their group p4m).
 
-Feature maps come in orbits of eight, one for each symmetry of the square. To turn the picture turns the maps and permutes them within their
-orbits, and the weights must go along with that. So the network remains a plain one and costs what a plain one costs: only its weights are
-constrained. Each layer declares beside its definition how its inputs and outputs are permuted, as a pair of :class:`Axis`.
+Feature maps come in orbits of eight, one for each symmetry of the square. Rotating the picture rotates the maps and permutes them within
+their orbits, and the weights are constrained accordingly. The network itself stays a plain one, at the same cost. Each layer declares
+in its definition how its inputs and outputs are permuted, as a pair of :class:`Axis`.
 
-The constraint leaves an eighth of the weights free. In a basis of the group's irreducible representations the matrix of a layer falls into
-five independent blocks, the smallest of them eight times smaller than the layer on either side. Their entries are the network's coordinates
-in the *invariant basis*: whoever trains these trains equivariant weights and nothing else.
+The constraint leaves an eighth of the weights free. In a basis of the group's irreducible representations, the matrix of a layer consists
+of five independent blocks, the smallest with an eighth of the layer's rows and columns. The entries of these blocks are the network's
+coordinates in the *invariant basis*: training the coordinates keeps the weights equivariant.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 
-# Maps in an orbit, one for each symmetry.
+# Number of feature maps in an orbit, one for each symmetry of the square.
 ORBIT = 8
-# Side of a block of the JPEG grid.
+# Side of a JPEG block in pixels.
 BLOCK = 8
 
 
-def _turn(values: Tensor) -> Tensor:
+def _transpose(values: Tensor) -> Tensor:
     return values.transpose(-1, -2)
 
 
@@ -44,8 +45,8 @@ def _mirror_columns(values: Tensor) -> Tensor:
 
 Move = Callable[[Tensor], Tensor]
 
-# Every symmetry is a product of these three, each taken or not, in this order; and each of them is its own inverse.
-_GENERATORS: tuple[Move, ...] = (_turn, _mirror_rows, _mirror_columns)
+# Generators of the symmetries: every symmetry is a product of a subset of these three in this order. Each is its own inverse.
+_GENERATORS: tuple[Move, ...] = (_transpose, _mirror_rows, _mirror_columns)
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Axis:
 
     Attributes:
         size: length of the axis.
-        sources: for a generator of the symmetries, where each place takes its value from, int64 [size]; raises ValueError where the axis
-            cannot be permuted.
+        sources: function from a generator to its permutation, int64 [size]: the index from which each place takes its value. It raises
+            UsageError if the axis cannot be permuted.
     """
 
     size: int
@@ -63,51 +64,51 @@ class Axis:
 
 
 def fixed(count: int) -> Axis:
-    """What no symmetry moves, such as colour planes."""
+    """An axis that no symmetry permutes, for example colour planes."""
     return Axis(count, lambda move: torch.arange(count))
 
 
 def regular(maps: int) -> Axis:
-    """Feature maps in orbits of eight (the regular representation)."""
+    """An axis of feature maps in orbits of eight (the regular representation)."""
 
     def sources(move: Move) -> Tensor:
         if maps % ORBIT:
-            raise UsageError(f"an equivariant network has multiples of {ORBIT} maps, not {maps}")
+            raise UsageError(f"the layers of an equivariant network have multiples of {ORBIT} maps, not {maps}")
         return _repeated(_orbit(move), maps // ORBIT)
 
     return Axis(maps, sources)
 
 
 def cells(side: int) -> Axis:
-    """The cells of a square, row by row, as a pixel-unshuffle lays them out."""
+    """An axis of the cells of a square, row by row, as a pixel-unshuffle orders them."""
     return Axis(side**2, lambda move: _positions(side, move))
 
 
 def table_steps(count: int) -> Axis:
-    """Quantization tables, 8×8 each: they turn with the picture, and mirroring changes signs of coefficients but no step."""
-    return Axis(count * BLOCK**2, lambda move: _repeated(_positions(BLOCK, move) if move is _turn else torch.arange(BLOCK**2), count))
+    """An axis of 8×8 quantization tables: transposing the picture transposes them, mirroring changes signs of coefficients but no step."""
+    return Axis(count * BLOCK**2, lambda move: _repeated(_positions(BLOCK, move) if move is _transpose else torch.arange(BLOCK**2), count))
 
 
 def pairs(count: int) -> Axis:
-    """Features that are made of tables: they come in pairs, which change places when the picture turns."""
-    return Axis(count, lambda move: _repeated(torch.tensor([1, 0] if move is _turn else [0, 1]), count // 2))
+    """An axis of features computed from tables: they come in pairs, which transposing the picture swaps."""
+    return Axis(count, lambda move: _repeated(torch.tensor([1, 0] if move is _transpose else [0, 1]), count // 2))
 
 
 def product(outer: Axis, inner: Axis) -> Axis:
-    """For each place of the outer axis all of the inner one."""
+    """The product of two axes: all places of the inner axis for each place of the outer one."""
     return Axis(outer.size * inner.size, lambda move: (outer.sources(move)[:, None] * inner.size + inner.sources(move)).flatten())
 
 
 def concatenated(first: Axis, second: Axis) -> Axis:
-    """One axis behind the other."""
+    """The concatenation of two axes."""
     return Axis(first.size + second.size, lambda move: torch.cat([first.sources(move), first.size + second.sources(move)]))
 
 
 class Conv(nn.Conv2d):
-    """A convolution that declares how it transforms; odd kernels keep the size, even ones step by their side.
+    """A convolution that declares how it transforms. Odd kernels keep the size; even kernels have a stride of their side.
 
     Attributes:
-        axes: of the outputs and of the inputs.
+        axes: axis of the outputs and axis of the inputs.
     """
 
     def __init__(self, inputs: Axis, outputs: Axis, side: int = 3) -> None:
@@ -119,7 +120,7 @@ class Linear(nn.Linear):
     """A linear layer that declares how it transforms.
 
     Attributes:
-        axes: of the outputs and of the inputs.
+        axes: axis of the outputs and axis of the inputs.
     """
 
     def __init__(self, inputs: Axis, outputs: Axis) -> None:
@@ -129,11 +130,11 @@ class Linear(nn.Linear):
 
 @dataclass(frozen=True)
 class _Block:
-    """One irreducible representation, for the parameters of one shape.
+    """The block of an irreducible representation, for parameters of the same shape.
 
     Attributes:
-        rows: for each of its dimensions, orthogonal directions among the outputs [outputs, block's rows].
-        columns: the same among the inputs, [inputs, block's columns].
+        rows: for each dimension of the representation, orthogonal directions of the outputs, [outputs, block's rows].
+        columns: for each dimension, orthogonal directions of the inputs, [inputs, block's columns].
     """
 
     rows: list[Tensor]
@@ -142,14 +143,14 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Layers:
-    """Parameters of one shape that all symmetries permute alike.
+    """Parameters of the same shape that all symmetries permute in the same way.
 
     Attributes:
-        members: which of the network's parameters.
-        shape: of each.
+        members: indices of the parameters in the network.
+        shape: shape of each parameter.
         blocks: the independent blocks of their matrices.
-        rows: those of all blocks side by side, [outputs, outputs or less].
-        inverse: the pseudo-inverse of these rows.
+        rows: rows of all blocks side by side, [outputs, at most outputs].
+        inverse: the pseudo-inverse of `rows`.
     """
 
     members: list[int]
@@ -163,18 +164,19 @@ class InvariantBasis:
     """The invariant basis of a network's parameters, and their coordinates in it.
 
     Attributes:
-        coordinates: vectors for biases, and stacks of matrices [layers, rows, columns]. Leaves for an optimizer, see :meth:`read`,
-            :meth:`read_gradients` and :meth:`write`.
+        coordinates: the coordinates as parameters for an optimizer: vectors for biases, stacks of matrices [layers, rows, columns] for
+            weights. :meth:`read`, :meth:`read_gradients` and :meth:`write` exchange values with the network.
     """
 
     def __init__(self, network: nn.Module) -> None:
         """
         Args:
-            network: on the device that it is trained on, of layers that have `axes`, such as :class:`Conv`; equivariant, or to be made so
-                by :meth:`begin`.
+            network: network of :class:`Conv` and :class:`Linear` layers, on the training device; either equivariant already, or to be made
+                equivariant by :meth:`begin`.
 
         Raises:
-            ValueError: its maps are no multiples of ORBIT, or a layer with parameters does not declare how it transforms.
+            UsageError: the number of maps is not a multiple of ORBIT.
+            ValueError: a layer with parameters does not declare how it transforms.
         """
         self._parameters = list(network.parameters())
         alike: dict[Any, list[int]] = {}
@@ -197,9 +199,9 @@ class InvariantBasis:
 
     @torch.no_grad()
     def begin(self) -> None:
-        """Make fresh weights equivariant, and as large as they were: averaging over the symmetries shrinks random values.
+        """Make random initial weights equivariant, and keep their norm: averaging over the symmetries alone would shrink them.
 
-        The coordinates are not up to that yet.
+        Call :meth:`read` afterwards: this does not update the coordinates.
         """
         lengths = [parameter.norm() for parameter in self._parameters]
         self.read()
@@ -210,22 +212,22 @@ class InvariantBasis:
 
     @torch.no_grad()
     def read(self) -> None:
-        """Bring the coordinates up to the network's parameters."""
+        """Set the coordinates from the network's parameters."""
         for coordinate, values in zip(self.coordinates, self.of(self._parameters), strict=True):
             coordinate.copy_(values)
 
     @torch.no_grad()
     def read_gradients(self) -> None:
-        """Give the coordinates the gradients of the network's parameters, averaged over all eight views of the batch.
+        """Set the gradients of the coordinates from those of the network's parameters, averaged over the eight symmetries.
 
-        They are gradients by direction, as SOAP and Adam take them: how long the coordinates are does not enter.
+        The gradients refer to directions of unit length, whatever the scale of the coordinates: SOAP and Adam do not depend on it.
         """
         for coordinate, values in zip(self.coordinates, self.of(self._gradients()), strict=True):
             coordinate.grad = values
 
     @torch.no_grad()
     def write(self) -> None:
-        """Bring the network's parameters up to the coordinates."""
+        """Set the network's parameters from the coordinates."""
         self.expand(self.coordinates, self._parameters)
 
     @torch.no_grad()
@@ -235,7 +237,7 @@ class InvariantBasis:
         self.expand(self.of(gradients), gradients)
 
     def of(self, values: Sequence[Tensor]) -> list[Tensor]:
-        """The coordinates of values like the network's parameters, in their order: of their means over the symmetries."""
+        """The coordinates of values shaped like the network's parameters, after averaging them over the symmetries."""
         found = []
         for layers in self._layers:
             stack = torch.stack([values[number].detach() for number in layers.members]).reshape(len(layers.members), layers.shape[0], -1)
@@ -247,7 +249,7 @@ class InvariantBasis:
 
     @torch.no_grad()
     def expand(self, coordinates: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-        """Write what has these coordinates into values like the network's parameters, in their order."""
+        """Compute the values with these coordinates and write them into `values`, shaped like the network's parameters."""
         left = iter(coordinates)
         for layers in self._layers:
             count = len(layers.members)
@@ -263,7 +265,7 @@ class InvariantBasis:
 
 
 def _permuted(name: str, layer: nn.Module, kind: str, shape: torch.Size, move: Move) -> tuple[Tensor, Tensor]:
-    """Where a symmetry takes each row of a parameter's matrix from, and each column."""
+    """The permutations of the rows and of the columns of a parameter's matrix under a generator."""
     if not isinstance(layer, Conv | Linear) or kind not in ("weight", "bias"):
         raise ValueError(f"{name}.{kind} of a {type(layer).__name__} does not declare how it transforms under the symmetries of the square")
     outputs, inputs = layer.axes
@@ -274,13 +276,13 @@ def _permuted(name: str, layer: nn.Module, kind: str, shape: torch.Size, move: M
 
 
 def _blocks(axes: list[tuple[Tensor, Tensor]], device: torch.device) -> list[_Block]:
-    """The independent blocks of a matrix whose rows and columns the generators permute so."""
+    """The independent blocks of a matrix whose rows and columns the generators permute by `axes`."""
     to, of = ([pair[axis] for pair in axes] for axis in (0, 1))
     found = [([_directions(to, *signs)], [_directions(of, *signs)]) for signs in [(1, 1, 1), (-1, 1, 1), (1, -1, -1), (-1, -1, -1)]]
-    # The two-dimensional representation: what is odd in rows and even in columns, and its turned self; both have the same weights.
+    # The two-dimensional representation: directions odd in rows and even in columns, and their transposes; both have the same weights.
     rows, columns = (_directions(axis, 0, -1, 1) for axis in (to, of))
     found.append(([rows, rows[to[0]]], [columns, columns[of[0]]]))
-    # An optimizer that moves every coordinate by 1 shall move the weights by 1 (root mean square), as if they were free.
+    # Scale the rows so that moving every coordinate by 1 moves the weights by 1 (root mean square), as for unconstrained weights.
     moved = sum(rows.shape[1] * columns.shape[1] for pair in found for rows, columns in zip(*pair, strict=True))
     length = math.sqrt(len(to[0]) * len(of[0]) / moved)
     return [
@@ -290,27 +292,27 @@ def _blocks(axes: list[tuple[Tensor, Tensor]], device: torch.device) -> list[_Bl
     ]
 
 
-def _directions(moves: list[Tensor], turned: int, mirrored_rows: int, mirrored_columns: int) -> Tensor:
-    """Orthonormal directions that keep or change their sign under each generator (0: free to do either), [places, directions]."""
+def _directions(moves: list[Tensor], transposed: int, mirrored_rows: int, mirrored_columns: int) -> Tensor:
+    """Orthonormal directions with the given signs under each generator (0 for any sign), [places, directions]."""
     places = torch.arange(len(moves[0]))
     project = torch.eye(len(places), dtype=torch.float64)
-    for sources, sign in zip(moves, (turned, mirrored_rows, mirrored_columns), strict=True):
+    for sources, sign in zip(moves, (transposed, mirrored_rows, mirrored_columns), strict=True):
         if sign:
             project = (project + sign * project[sources]) / 2
-    # Each column is the projection of one place. All places of an orbit have the same projection but for its sign.
+    # Each column is the projection of one place. The projections of all places of an orbit differ in their sign only: keep the first.
     lowest = (project.abs() > 1e-9).int().argmax(0)
     directions = project[:, (lowest == places) & (project.abs().amax(0) > 1e-9)]
     return nn.functional.normalize(directions, dim=0).float()
 
 
 def _positions(side: int, move: Move) -> Tensor:
-    """Where the cells of a square go to, row by row."""
+    """The permutation of the cells of a square, row by row."""
     return move(torch.arange(side**2).view(side, side)).flatten().argsort()
 
 
 def _orbit(move: Move) -> Tensor:
-    """Where the eight maps of an orbit go to."""
-    # A square without any symmetry tells which one has been done to it.
+    """The permutation of the eight maps of an orbit."""
+    # A square with nine different values identifies each symmetry by the result.
     views = [torch.arange(9).view(3, 3)]
     for generator in _GENERATORS:
         views = [each for view in views for each in (view, generator(view))]
@@ -319,5 +321,5 @@ def _orbit(move: Move) -> Tensor:
 
 
 def _repeated(index: Tensor, times: int) -> Tensor:
-    """The same permutation within each of several groups."""
+    """The same permutation within each of `times` groups."""
     return (torch.arange(times)[:, None] * len(index) + index).flatten()

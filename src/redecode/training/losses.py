@@ -1,7 +1,7 @@
 """Equations (1)–(10) of the paper, one function each.
 
-Image tensors are float32 [batch, channels, height, width] on the scale of [0, 1]; features are ReLU outputs of VGG as
-:mod:`redecode.training.perceptual` scales them. Every function returns a scalar averaged over the batch.
+Image tensors are float32 [batch, channels, height, width] on [0, 1]; features are ReLU outputs of VGG, scaled as in
+:mod:`redecode.training.perceptual`. Every function returns a scalar averaged over the batch.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# ITU-T T.871: the columns that take centred chroma to RGB.
+# Matrix from YCbCr with centred chroma to RGB (ITU-T T.871), one row per RGB channel.
 _RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136286, -0.714136286), (1.0, 1.772, 0.0))
 
-# Where the logarithm of the MSE levels off (1e-4 is 40 dB): the first while the learning rate is at its peak, the second at its end. The
-# steep gradients of smooth crops are noise to long steps; short ones can follow them, and smooth pictures and high qualities need them.
+# Floors of log_mse (1e-4 is 40 dB): the first at the peak of the learning rate, the second at its end. At high learning rates the steep
+# gradients of smooth crops act as noise; at low rates they improve smooth pictures and high qualities.
 LOG_FLOORS = (1e-4, 1e-5)
 
 
 def to_rgb(planes: Tensor) -> Tensor:
-    """The networks' planes [B, 3, H, W], about [-0.5, 0.5], to RGB on [0, 1], unclipped."""
+    """Convert the networks' planes [B, 3, H, W], about [-0.5, 0.5], to RGB on [0, 1], without clipping."""
     return torch.einsum("rc,bchw->brhw", planes.new_tensor(_RGB), planes) + 128 / 255
 
 
@@ -36,15 +36,15 @@ def mse(restored: Tensor, original: Tensor) -> Tensor:
 
 
 def log_mse(restored: Tensor, original: Tensor, floor: float) -> Tensor:
-    """Equation (2) with every image's L_MSE as its logarithm: a mean of decibels, up to a factor.
+    """The mean over the images of log(L_MSE + floor), with L_MSE of equation (2): a mean PSNR, up to a factor.
 
-    Plain L_MSE is ruled by rough pictures at low qualities; the logarithm weighs relative gains alike, so that smooth
-    pictures and high qualities count. It levels off at the floor: a smooth crop is a part of a picture that is rougher elsewhere,
-    and with its tiny errors it would have the steepest gradients of all (docs/lab-notes/edge-cnn.md).
+    Textured pictures at low qualities dominate the plain L_MSE. The logarithm gives equal weight to equal relative gains, so that smooth
+    pictures and high qualities count as much. Without the floor, the tiny errors of smooth crops would have the steepest gradients, though
+    a smooth crop is only part of a picture with more error elsewhere (docs/lab-notes/edge-cnn.md).
 
     Args:
         restored, original: [B, C, H, W].
-        floor: added to every image's L_MSE; 1e-4 is 40 dB.
+        floor: added to the L_MSE of each image; 1e-4 is 40 dB.
     """
     return ((restored - original).square().mean((1, 2, 3)) + floor).log().mean()
 
@@ -60,13 +60,13 @@ def texture(mse: Tensor, percep: Tensor, tm: Tensor, adv: Tensor, weights: tuple
 
 
 def blocking(restored: Tensor, original: Tensor, block: int = 8) -> Tensor:
-    """Beyond the paper: the mean squared error of the steps across the borders of the file's blocks.
+    """The mean squared error of the differences across block borders; not in the paper.
 
-    LPIPS hardly sees blocks (it finds a plain decode nearer to the original than L_B), so that whoever minimises it must be kept from them.
+    LPIPS hardly penalises blocking (it rates a plain decode nearer to the original than L_B), so a network trained on it needs this loss.
 
     Args:
-        restored, original: [B, C, H, W] that begin with a whole block.
-        block: its side.
+        restored, original: [B, C, H, W], with a block's corner at the top left.
+        block: side of a block in pixels.
     """
     error = restored - original
     rows = error[:, :, block::block] - error[:, :, block - 1 : -1 : block]
@@ -75,7 +75,7 @@ def blocking(restored: Tensor, original: Tensor, block: int = 8) -> Tensor:
 
 
 def perceptual(features: Tensor, features_original: Tensor) -> Tensor:
-    """Equation (5): L_Percep = ‖F_4(I_o) − F_4(I_r)‖² / (N_4 M_4), the fourth pooling's features [B, N, h, w]."""
+    """Equation (5): L_Percep = ‖F_4(I_o) − F_4(I_r)‖² / (N_4 M_4), with features [B, N, h, w] after the fourth pooling."""
     return F.mse_loss(features, features_original)
 
 
@@ -83,9 +83,9 @@ def texture_matching_layer(gram: Tensor, gram_original: Tensor, positions: int) 
     """Equation (6): L^l_TM = ‖G_l(I_o) − G_l(I_r)‖² / (4 N_l² M_l²).
 
     Args:
-        gram: [patches, N, N] of the restored image.
-        gram_original: the same of the original.
-        positions: M_l, feature positions per patch.
+        gram: Gram matrices of the restored image, [patches, N, N].
+        gram_original: Gram matrices of the original, [patches, N, N].
+        positions: M_l, the number of feature positions per patch.
     """
     maps = gram.shape[-1]
     return (gram - gram_original).square().sum((1, 2)).mean() / (4 * maps**2 * positions**2)
@@ -96,10 +96,10 @@ def gram_matrix(features: Tensor, patch: int) -> Tensor:
 
     Args:
         features: [B, N, h, w].
-        patch: side of a patch on this layer's grid; positions past the last whole patch are left out.
+        patch: side of a patch on this layer's grid; positions beyond the last whole patch are left out.
 
     Returns:
-        [patches of all images, N, N].
+        Gram matrices, [patches of all images, N, N].
     """
     batch, maps, height, width = features.shape
     rows, columns = height // patch, width // patch
@@ -114,10 +114,10 @@ def texture_matching(
     """Equation (8): L_TM = Σ_l w_l L^l_TM.
 
     Args:
-        features: per layer, [B, N_l, h_l, w_l] of the restored images.
-        features_original: the same of the originals.
-        patches: per layer, the side of a 16×16-pixel patch on that layer's grid.
-        weights: w_l per layer.
+        features: features of the restored images per layer, [B, N_l, h_l, w_l] each.
+        features_original: features of the originals per layer.
+        patches: side of a 16×16-pixel patch on the grid of each layer.
+        weights: w_l of each layer.
     """
     total = features[0].new_zeros(())
     for ours, theirs, patch, weight in zip(features, features_original, patches, weights, strict=True):
@@ -139,8 +139,8 @@ def discriminator(logits_original: Tensor, logits_restored: Tensor) -> Tensor:
 def edge_map(rgb: Tensor) -> Tensor:
     """The edge label I_E (paper 4.1): Sobel magnitude of the luma, scaled to [0, 1].
 
-    The gradients are those of the 3×3 Sobel kernels divided by 4, the slope in luma (0 … 1) over two pixels, and their
-    magnitude is divided by √2, so that 1 is the steepest diagonal edge there can be. Borders are replicated.
+    The 3×3 Sobel kernels are divided by 4, which gives the difference in luma (0 … 1) over two pixels. The magnitude of the gradient is
+    divided by √2, so that the steepest possible diagonal edge has 1. Borders are replicated.
 
     Args:
         rgb: [B, 3, H, W] on [0, 1].

@@ -1,4 +1,4 @@
-"""What each network is trained for: one optimizer step of the Edge-CNN (equation 1) and of the Texture-GAN (equations 4 and 10)."""
+"""Objectives of training: one optimizer step of the Edge-CNN (equation 1) and of the Texture-GAN (equations 4 and 10)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .data import Sample
 from .perceptual import LearnedDistance, Vgg, VggDistance, perceptual_distance
 from .recipe import EdgeRecipe, Recipe, TextureLoss, TextureRecipe
 
-# Takes a step and returns the terms of the loss.
+# Function that does an optimizer step and returns the terms of the loss by their names.
 Step = Callable[[Fabric, State, Sample], dict[str, Tensor]]
 
 
 def edge_step(recipe: EdgeRecipe) -> Step:
-    """The step of an Edge-CNN."""
+    """The optimizer step of an Edge-CNN."""
 
     def fidelity(restored: Tensor, original: Tensor, rate: float) -> Tensor:
         high, low = losses.LOG_FLOORS
@@ -41,7 +41,7 @@ def edge_step(recipe: EdgeRecipe) -> Step:
 
 
 def texture_step(fabric: Fabric, recipe: TextureRecipe) -> Step:
-    """The step of a Texture-GAN: the generator's, then the discriminator's.
+    """The optimizer step of a Texture-GAN: first of the generator, then of the discriminator.
 
     Raises:
         DependencyError: weights of a feature network are missing.
@@ -58,7 +58,7 @@ def texture_step(fabric: Fabric, recipe: TextureRecipe) -> Step:
         mse = losses.mse(restored, original)
         percep = perceptual(restored, original)
         adversarial_weight = weights.adversarial if state.step >= weights.discriminator_warmup else 0.0
-        # The discriminator past the wrapper that averages gradients: this pass is for the generator's alone.
+        # The discriminator runs frozen here, without its gradient-averaging wrapper: this pass computes gradients for the generator only.
         with fabric.autocast():
             with torch.no_grad():
                 matching_original = [features.float() for features in matching(original)]
@@ -89,7 +89,7 @@ def _feature_networks(fabric: Fabric, texture: TextureLoss) -> tuple[Vgg, VggDis
 
 
 def _frozen(wrapped: nn.Module, inputs: Tensor) -> Tensor:
-    """A pass through a module's plain self that gives gradients to its inputs only."""
+    """Forward pass of the unwrapped module that gives gradients to its inputs only."""
     module = unwrapped(wrapped)
     module.requires_grad_(False)
     outputs: Tensor = module(inputs)
@@ -107,7 +107,7 @@ def _descend(fabric: Fabric, recipe: Recipe, state: State, name: str, loss: Tens
         basis.read_gradients()
         trained = basis.coordinates
     elif basis:
-        # To Adam, which scales each weight's step by itself, coordinates are not the same as weights.
+        # Adam scales each weight's step separately, so it must work on the weights: on coordinates it would give other steps.
         basis.average_gradients()
     if name == "network":
         nn.utils.clip_grad_norm_(trained, recipe.schedule.clip)

@@ -1,4 +1,4 @@
-"""Networks whose features the texture losses compare (paper 3.2)."""
+"""Feature networks of the texture losses (paper 3.2): VGG, and AlexNet for LPIPS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import losses
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
-# Convolutions of torchvision's `features`, with the layer's name, up to what the losses need; "M" is 2×2 max pooling.
+# Layers of torchvision's `features` that the losses need: name and index of each convolution with its ReLU; "M" is 2×2 max pooling.
 _VGG16: list[tuple[str, int] | str] = [
     ("relu1_1", 0),
     ("relu1_2", 2),
@@ -55,14 +55,14 @@ _VGG19: list[tuple[str, int] | str] = [
 _ARCHITECTURES = {"vgg16": _VGG16, "vgg19": _VGG19}
 
 
-# AlexNet's first convolution looks at every fourth pixel.
+# Stride of AlexNet's first convolution in pixels.
 _ALEXNET_STRIDE = 4
 
 
 class Vgg(nn.Module):
     """The leading layers of a VGG network, frozen.
 
-    Input is RGB on [0, 1], normalised with ImageNet's mean and deviation; that is the scale on which the recipes' λ are meant.
+    The input is RGB on [0, 1] and is normalised with ImageNet's mean and deviation; the weights λ of recipes refer to that scale.
     """
 
     def __init__(self, architecture: str, weights: Path | None, outputs: Sequence[str]) -> None:
@@ -70,8 +70,8 @@ class Vgg(nn.Module):
         Args:
             architecture: "vgg16" or "vgg19".
             weights: a torchvision state dict (.pth or .safetensors), complete or cut after the last layer needed; None downloads
-                torchvision's own.
-            outputs: the layers to return, "relu1_1" … or "pool4"; nothing behind the last one is computed.
+                torchvision's weights.
+            outputs: names of the layers to return, "relu1_1" … or "pool4"; later layers are not computed.
 
         Raises:
             DependencyError: the file is missing or lacks a layer, or torchvision is needed and not installed.
@@ -97,7 +97,7 @@ class Vgg(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, rgb: Tensor) -> list[Tensor]:
-        """Returns the features of `outputs`, in that order, [B, N, h, w] each."""
+        """Return the features of the layers `outputs` in that order, [B, N, h, w] each."""
         features = (rgb - rgb.new_tensor(MEAN).view(1, 3, 1, 1)) / rgb.new_tensor(STD).view(1, 3, 1, 1)
         found = {}
         for name in self.layers:
@@ -108,30 +108,30 @@ class Vgg(nn.Module):
 
 
 class VggDistance(nn.Module):
-    """Equation (5) on VGG's fourth pooling, as the paper has it."""
+    """The paper's equation (5), on the features after VGG's fourth pooling."""
 
     def __init__(self, architecture: str, weights: Path | None) -> None:
-        """Arguments and errors as :class:`Vgg`."""
+        """Load VGG; arguments and errors are those of :class:`Vgg`."""
         super().__init__()
         self.vgg = Vgg(architecture, weights, ["pool4"])
 
     def forward(self, restored: Tensor, original: Tensor) -> Tensor:
-        """RGB on [0, 1], [B, 3, H, W], to a scalar; gradients flow to `restored`."""
+        """The mean distance of RGB pictures [B, 3, H, W] on [0, 1], a scalar; gradients flow to `restored` only."""
         with torch.no_grad():
             (expected,) = self.vgg(original)
         return losses.perceptual(self.vgg(restored)[0], expected)
 
 
 class LearnedDistance(nn.Module):
-    """LPIPS (AlexNet) in place of equation (5)."""
+    """LPIPS with AlexNet, in place of equation (5)."""
 
     def __init__(self, weights: Path | None) -> None:
         """
         Args:
-            weights: the file that :mod:`redecode.evaluation.lpips` measures with.
+            weights: file of LPIPS weights, the same as for :mod:`redecode.evaluation.lpips`.
 
         Raises:
-            DependencyError: there is none.
+            DependencyError: the file does not exist.
         """
         super().__init__()
         if weights is None or not weights.exists():
@@ -141,8 +141,8 @@ class LearnedDistance(nn.Module):
         self.names = list(load_file(weights))
 
     def forward(self, restored: Tensor, original: Tensor) -> Tensor:
-        """As :class:`VggDistance`."""
-        # At another phase of the grid each time: with a fixed one, a pattern that pleases just these pixels would be learnt.
+        """The mean LPIPS of RGB pictures [B, 3, H, W] on [0, 1], a scalar; gradients flow to `restored` only."""
+        # AlexNet's stride samples the picture on a grid. A random offset of the grid keeps the network from learning patterns that fit it.
         top, left = (int(torch.randint(min(_ALEXNET_STRIDE, side - lpips.MIN_SIDE + 1), ())) for side in restored.shape[2:])
         weights = {name: self.get_buffer(name.replace(".", "_")) for name in self.names}
         with torch.no_grad():
@@ -151,7 +151,7 @@ class LearnedDistance(nn.Module):
 
 
 def perceptual_distance(network: str, weights: Path | None) -> VggDistance | LearnedDistance:
-    """What a recipe's `perceptual_network` names: "vgg16", "vgg19" or "lpips"."""
+    """The distance that a recipe's `perceptual_network` names: "vgg16", "vgg19" or "lpips"."""
     return LearnedDistance(weights) if network == "lpips" else VggDistance(network, weights)
 
 
@@ -159,7 +159,7 @@ def _convolution(state: dict[str, Tensor], index: int, architecture: str) -> nn.
     try:
         weight, bias = state[f"features.{index}.weight"].float(), state[f"features.{index}.bias"].float()
     except KeyError:
-        raise DependencyError(f"the weights of {architecture} end before features.{index}; give the path of a fuller file") from None
+        raise DependencyError(f"the weights of {architecture} end before features.{index}; give a file with more layers") from None
     layer = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
     layer.load_state_dict({"weight": weight, "bias": bias})
     return layer

@@ -1,8 +1,8 @@
-"""Pruning: a network without what contributes nothing.
+"""Pruning: remove the parts of a network that contribute nothing.
 
-Dead ReLUs are hidden maps of the residual blocks that stay constant whatever the picture, and cost time all the same. Most of them die in a
-network's first minutes, at high learning rates, and then no gradient reaches them. They are left out of what is shipped and of what a warm
-start copies. A smaller network that starts from a larger one starts from its shortened trunk, without the blocks of least effect.
+Hidden maps of residual blocks with dead ReLUs are the same for every picture, yet cost time. Most of them die in a network's first minutes,
+at high learning rates, after which no gradient reaches them. Exports and warm starts leave them out. A warm start of a smaller network from
+a larger one also shortens the trunk by the blocks with the least effect.
 """
 
 from __future__ import annotations
@@ -22,31 +22,32 @@ from .networks import Network, ResidualBlock, blocks_of, levels, residual_blocks
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
-# A map that moves its block's result by no more (root mean square; features are about 1) is dead.
+# Threshold for dead maps: the root mean square by which a map changes its block's result (features are about 1).
 SILENT = 5e-4
-# ONNX Runtime computes that many maps at a time: fewer take as long.
+# Number of maps that ONNX Runtime computes at a time: fewer maps take as long.
 GROUP = 16
 
 
 @torch.no_grad()
 def activity(network: Network, samples: Iterable[Sample]) -> list[tuple[Tensor, Tensor]]:
-    """What the hidden maps of each residual block contribute: their mean, and by how much each moves the block's result around its mean.
+    """Measure the contribution of the hidden maps of each residual block.
 
     Args:
-        network: to look into.
-        samples: enough pictures to judge by, of all qualities.
+        network: the network to measure.
+        samples: a representative set of pictures, at all qualities.
 
     Returns:
-        For each block two tensors [hidden maps].
+        Two tensors [hidden maps] for each block: the mean of each map, and the root mean square by which its deviation from the mean
+        changes the block's result.
     """
     blocks = residual_blocks(network)
     seen: list[list[tuple[Tensor, Tensor]]] = [[] for _ in blocks]
 
-    def look(number: int, module: nn.Module, inputs: tuple[Tensor]) -> None:
+    def record(number: int, module: nn.Module, inputs: tuple[Tensor]) -> None:
         maps = inputs[0].transpose(0, 1).flatten(1)
         seen[number].append((maps.mean(1), maps.square().mean(1)))
 
-    handles = [block.second.register_forward_pre_hook(partial(look, number)) for number, block in enumerate(blocks)]
+    handles = [block.second.register_forward_pre_hook(partial(record, number)) for number, block in enumerate(blocks)]
     device = next(network.parameters()).device
     for sample in samples:
         network(sample["degraded"][None].to(device), sample["tables"][None].to(device))
@@ -62,12 +63,15 @@ def activity(network: Network, samples: Iterable[Sample]) -> list[tuple[Tensor, 
 
 @torch.no_grad()
 def pruned(network: AnyNetwork, samples: Iterable[Sample], together: int = 1) -> AnyNetwork:
-    """The network without its dead maps, as far as whole groups of GROUP fall away, and without blocks that have no others.
+    """Remove dead maps in whole groups of GROUP, and blocks that have only dead maps.
 
     Args:
-        network: trained.
-        samples: as :func:`activity`.
-        together: that many maps in a row stay or go together; a divisor of GROUP.
+        network: a trained network; not changed.
+        samples: pictures for :func:`activity`.
+        together: number of consecutive maps that are kept or removed together, a divisor of GROUP: the orbits of equivariant networks.
+
+    Returns:
+        The pruned network.
     """
     result = copy.deepcopy(network)
     contributions = iter(activity(network, samples))
@@ -79,15 +83,15 @@ def pruned(network: AnyNetwork, samples: Iterable[Sample], together: int = 1) ->
 
 
 def _slim(blocks: list[ResidualBlock], contributions: Iterator[tuple[Tensor, Tensor]], together: int) -> list[ResidualBlock]:
-    """Blocks that follow each other, pruned in place, without those that are dead as a whole."""
+    """Prune consecutive blocks in place and return them without those that are completely dead."""
     kept: list[ResidualBlock] = []
     for block in blocks:
         mean, moves = next(contributions)
         moves = moves.view(-1, together).amax(1).repeat_interleave(together)
         groups = -(-int((moves > SILENT).sum()) // GROUP)
-        # The first block has no other to leave its bias to.
+        # The bias of a removed block goes to the block before it: the first block, which has none before it, stays.
         strongest = moves.argsort(descending=True, stable=True)[: GROUP * (groups if kept else max(1, groups))].sort().values
-        _settle(block, mean, torch.ones_like(moves, dtype=torch.bool).index_fill(0, strongest, False))
+        _fold_into_bias(block, mean, torch.ones_like(moves, dtype=torch.bool).index_fill(0, strongest, False))
         if len(strongest) == 0:
             _bias(kept[-1].second).add_(_bias(block.second))
             continue
@@ -104,19 +108,19 @@ def _slim(blocks: list[ResidualBlock], contributions: Iterator[tuple[Tensor, Ten
 
 @torch.no_grad()
 def reinitialise_conditioning(network: AnyNetwork, fresh: AnyNetwork, samples: Iterable[Sample]) -> None:
-    """Give fresh weights to features of the tables that are off for every sample; they have no effect at first.
+    """Re-initialise the conditioning's features that are zero for every sample; at first they have no effect on the result.
 
     Args:
-        network: with conditioning, trained; is changed.
-        fresh: of the same config, not trained.
-        samples: as :func:`activity`.
+        network: a trained network with conditioning, changed in place.
+        fresh: a network of the same sizes with random initial weights.
+        samples: pictures for :func:`activity`.
     """
     bias, drawn = network.trunk.bias, fresh.trunk.bias
     assert bias is not None
     assert drawn is not None
     device = next(network.parameters()).device
     on = bias.hidden(torch.stack([sample["tables"] for sample in samples]).to(device)).amax(0) > 0
-    # In equivariant networks neighbours change places when the tables turn.
+    # In equivariant networks, features come in pairs, which transposing the tables swaps: re-initialise both.
     off = ~on.view(-1, 2).any(1).repeat_interleave(2)
     values, new = bias.state_dict(), drawn.state_dict()
     for name in ("mlp.0.weight", "mlp.0.bias"):
@@ -126,15 +130,18 @@ def reinitialise_conditioning(network: AnyNetwork, fresh: AnyNetwork, samples: I
 
 @torch.no_grad()
 def shortened(network: AnyNetwork, samples: Sequence[Sample], count: int) -> AnyNetwork:
-    """The network with fewer blocks in its trunk: those of least effect are left out, one after the other.
+    """Shorten the trunk: remove one block after the other, each time the block with the least effect on the error.
 
     Args:
-        network: trained.
-        samples: to measure the error on that their absence makes.
-        count: of the trunk's blocks, no more than there are.
+        network: a trained network; not changed.
+        samples: pictures to measure the error on.
+        count: number of blocks to keep; if the trunk has no more, all stay.
+
+    Returns:
+        The shortened network.
 
     Raises:
-        ValueError: a network with coarser levels would have to be shortened, which nobody has needed yet.
+        ValueError: the network has coarser levels, for which this is not implemented.
     """
     result = copy.deepcopy(network)
     while len(blocks := blocks_of(result.trunk)) > count:
@@ -146,7 +153,7 @@ def shortened(network: AnyNetwork, samples: Sequence[Sample], count: int) -> Any
 
 
 def _error_with(network: Network, samples: Sequence[Sample], blocks: list[ResidualBlock]) -> float:
-    """The mean logarithm of the squared error, with these blocks in the network's trunk."""
+    """The mean logarithm of the squared error with these blocks in the network's trunk; changes the network."""
     network.trunk.blocks = nn.Sequential(*blocks)
     device = next(network.parameters()).device
     total = 0.0
@@ -157,8 +164,8 @@ def _error_with(network: Network, samples: Sequence[Sample], blocks: list[Residu
     return total / len(samples)
 
 
-def _settle(block: ResidualBlock, mean: Tensor, maps: Tensor) -> None:
-    """Add to the bias what some maps contribute on average."""
+def _fold_into_bias(block: ResidualBlock, mean: Tensor, maps: Tensor) -> None:
+    """Add the average contribution of some maps to the block's bias."""
     _bias(block.second).add_(block.second.weight[:, maps].sum((2, 3)) @ mean[maps])
 
 

@@ -1,4 +1,4 @@
-"""Recipes: one TOML file holds all that is needed to train a network again."""
+"""Recipes: TOML files with all parameters of a training run."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ else:
 
 
 class Schedule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How long and how fast: warm-up, stable, decay.
+    """The schedule of the learning rate: warm-up, stable part, decay.
 
-    The learning rate rises for `warmup` steps and then stays. The stable part can be stopped and resumed any number of times. When weights
-    are to be shipped, a decay branches off from one of its checkpoints and takes the rate linearly to zero; the stable part goes on from
-    where it was.
+    The learning rate rises for `warmup` steps and then stays constant. The stable part can be stopped and resumed any number of times. To
+    get weights to ship, a decay branches off from a checkpoint of the stable part and lowers the rate linearly to zero; the stable part can
+    continue from the same checkpoint.
 
     Attributes:
-        steps: optimizer steps of the warm-up and the stable part together.
-        learning_rate: of Adam or SOAP, in the stable part.
-        soap: whether SOAP takes the place of Adam, which the paper has; see :mod:`redecode.training.soap`.
-        warmup: steps of linear warm-up.
-        decay: share of a decay in all the steps that lead to its end, 0 … 1.
-        clip: largest norm of the gradient.
-        ema: decay of the weights' exponential moving average, which is what is validated and shipped.
-        validate_every: steps between two points of the validation curve.
+        steps: number of optimizer steps of warm-up and stable part together.
+        learning_rate: learning rate of Adam or SOAP in the stable part.
+        soap: whether to use SOAP (see :mod:`redecode.training.soap`) instead of Adam, the paper's optimizer.
+        warmup: number of steps of the linear warm-up.
+        decay: steps of a decay as a share of all steps up to its end, 0 … 1.
+        clip: maximum norm of the gradient.
+        ema: decay per step of the exponential moving average of the weights, 0 … 1; the average is validated and shipped.
+        validate_every: number of steps between two points of the validation curve.
     """
 
     steps: int
@@ -48,23 +48,23 @@ class Schedule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class TextureLoss(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The weights of equations (4) and (8), and where the features come from.
+    """The weights of equations (4) and (8), and the networks that compute the features.
 
-    The paper gives λ1 = λ2 = 1e-6 and λ3 = 1e-3 but neither the scale of the images nor of the features. Here images are on [0, 1] and
-    VGG sees them normalised by ImageNet's mean and deviation; λ are meant on that scale.
+    The paper gives λ1 = λ2 = 1e-6 and λ3 = 1e-3, but neither the scale of the images nor of the features. Here images are on [0, 1] and are
+    normalised by ImageNet's mean and deviation for VGG; the weights λ refer to that scale.
 
     Attributes:
-        perceptual: λ1.
-        texture_matching: λ2.
-        adversarial: λ3.
+        perceptual: weight λ1 of equation (5).
+        texture_matching: weight λ2 of equation (8).
+        adversarial: weight λ3 of equation (9).
         blocking: weight of :func:`redecode.training.losses.blocking`, which is not in the paper.
-        matching_layers, matching_layer_weights: of equation (8).
+        matching_layers, matching_layer_weights: layers l and weights w_l of equation (8).
         perceptual_network, perceptual_weights: "vgg19" or "vgg16" and a state-dict file for the pool4 features of equation (5), or
-            "lpips" and its file to take LPIPS in its place; paths are relative to REDECODE_DATA, an empty one means torchvision's download.
-        matching_network, matching_weights: architecture and file of the texture matching features.
-        discriminator_width: maps of the discriminator's first layer, 64 in SRGAN.
-        discriminator_learning_rate: of Adam, in the stable part.
-        discriminator_warmup: steps during which the generator learns without equation (9).
+            "lpips" and its file to use LPIPS instead. Paths are relative to REDECODE_DATA; an empty path downloads torchvision's weights.
+        matching_network, matching_weights: architecture and state-dict file for the features of texture matching, equation (8).
+        discriminator_width: number of feature maps of the discriminator's first layer; SRGAN has 64.
+        discriminator_learning_rate: learning rate of the discriminator's Adam in the stable part.
+        discriminator_warmup: number of first steps in which the generator trains without equation (9).
     """
 
     perceptual: float = 1e-6
@@ -83,15 +83,15 @@ class TextureLoss(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What defines a training run, for both networks.
+    """Parameters of a training run that both networks share.
 
     Attributes:
-        schedule: see :class:`Schedule`.
-        network: see :class:`redecode.training.networks.NetworkConfig`.
-        data: see :class:`redecode.training.data.DataConfig`.
-        start: a `weights.safetensors` for a warm start, relative to the recipe; empty begins anew.
-        equivariant: whether the weights are kept equivariant, see :mod:`redecode.training.equivariance`.
-        seed: of the weights, the crops and the optimizer.
+        schedule: steps and learning rate, see :class:`Schedule`.
+        network: sizes of the network, see :class:`redecode.training.networks.NetworkConfig`.
+        data: distribution of the crops, see :class:`redecode.training.data.DataConfig`.
+        start: path of a `weights.safetensors` for a warm start, relative to the recipe; empty for random weights.
+        equivariant: whether to constrain the weights to be equivariant, see :mod:`redecode.training.equivariance`.
+        seed: seed of the random initial weights and of the crops.
     """
 
     schedule: Schedule
@@ -103,11 +103,11 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class EdgeRecipe(Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What defines the training of an Edge-CNN, beside what all recipes have.
+    """Parameters of a training run of an Edge-CNN.
 
     Attributes:
-        logarithmic: whether equation (2) enters equation (1) as :func:`redecode.training.losses.log_mse`.
-        edge_weight: weight of equation (3) in equation (1); the paper has 1.
+        logarithmic: whether equation (1) uses :func:`redecode.training.losses.log_mse` in place of equation (2).
+        edge_weight: weight of equation (3) in equation (1); the paper's is 1.
         shrinkage: whether the network is trained and validated through :func:`redecode.training.shrinkage.shrink`.
     """
 
@@ -117,10 +117,10 @@ class EdgeRecipe(Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class TextureRecipe(Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What defines the training of a Texture-GAN, beside what all recipes have.
+    """Parameters of a training run of a Texture-GAN.
 
     Attributes:
-        texture: see :class:`TextureLoss`.
+        texture: weights and networks of the loss, see :class:`TextureLoss`.
     """
 
     texture: TextureLoss = TextureLoss()
@@ -137,8 +137,8 @@ def read(path: Path, kind: type[AnyRecipe]) -> AnyRecipe:
         kind: EdgeRecipe or TextureRecipe.
 
     Raises:
-        DependencyError: there is no such file.
-        UsageError: it is no TOML, or an entry is unknown, missing or of the wrong type; the message names the entry.
+        DependencyError: the file does not exist.
+        UsageError: the file is not TOML, or an entry is unknown, missing or of the wrong type; the message names the entry.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))

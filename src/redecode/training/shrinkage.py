@@ -1,6 +1,6 @@
-"""Shrinkage as PyTorch differentiates it: what :func:`redecode.restoration.shrinkage.shrink` does to a network's planes.
+"""Differentiable shrinkage in PyTorch, the counterpart of :func:`redecode.restoration.shrinkage.shrink`.
 
-A network that is trained through it leaves to it what it hardly knows: where the quantization cells lie.
+A network that is trained through shrinkage need not learn where the quantization cells lie.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from ..codec import dct
 from .data import Sample
 
-# Where the original's coefficient lies on average, by where the restored one lies, both as distances from the middle of the cell in steps:
-# at 0, 0.05, 0.1 and so on, the last for all beyond. Measured on training photographs before the first run that was trained through it; at
-# steps of 28 and more, luma and chroma and the networks of both presets have nearly the same. At finer ones cells tell less. The network
-# makes do with that, and what is shipped has a table of its own, see redecode.training.export.shrinkage_table.
+# Mean distance of the original coefficient from the middle of its cell, as a function of the restored coefficient's distance, in steps: at
+# 0, 0.05, 0.1 and so on, the last value for all larger distances. Measured on training photographs with a network trained without
+# shrinkage. For steps of 28 and more the curve is nearly the same for luma, chroma and both presets; for finer steps the cells tell less,
+# which training ignores. Shipped networks get a table of their own, see redecode.training.export.shrinkage_table.
 _MEANS = torch.tensor([0, 0.05, 0.1085, 0.167, 0.221, 0.2685, 0.312, 0.347, 0.374, 0.395, 0.41, 0.42, 0.428, 0.43])
 _MEANS_PER_STEP = 20
 _SAMPLES = dct.BLOCK**2
@@ -25,17 +25,17 @@ _BASIS = torch.from_numpy(dct.inverse(np.eye(_SAMPLES).reshape(-1, dct.BLOCK, dc
 
 
 def shrink(planes: Tensor, sample: Sample) -> Tensor:
-    """Move every DCT coefficient to where the original's lies on average.
+    """Move every DCT coefficient to the mean of the originals, given its place in the quantization cell.
 
     Args:
-        planes: what a network restored, [B, 3, H, W] on its scale.
-        sample: a batch of them, as :func:`redecode.training.data.make_sample` gives it.
+        planes: restored planes, [B, 3, H, W] on the network's scale.
+        sample: the batch of samples that was restored, see :func:`redecode.training.data.make_sample`.
 
     Returns:
-        Like the planes.
+        The corrected planes, [B, 3, H, W].
     """
     held, tables, factors = sample["held"], sample["tables"], sample["factors"]
-    # In 16 bits a coefficient would miss its cell.
+    # bfloat16 is too coarse for the places of coefficients in their cells.
     with torch.autocast(planes.device.type, enabled=False):
         planes = planes.float()
         luma = planes[:, :1] + _correction(planes[:, :1], held[:, :1], tables[:, 0])
@@ -49,10 +49,10 @@ def shrink(planes: Tensor, sample: Sample) -> Tensor:
 
 
 def _correction(planes: Tensor, held: Tensor, table: Tensor) -> Tensor:
-    """[B, C, h, w], on the grid of the file's samples, and the steps, [B, 8, 8], to the correction, [B, C, h, w]."""
+    """The correction [B, C, h, w] for planes [B, C, h, w] on the grid of the file's samples, with quantization steps [B, 8, 8]."""
     basis = _BASIS.to(planes.device)
     step = table.view(-1, 1, 1, 1, _SAMPLES) / 255
-    # How far a coefficient is from the middle of its cell, in steps.
+    # Distance of a coefficient from the middle of its cell, in steps.
     distance = _to_blocks(planes - held) @ basis.T / step
     return _from_blocks((_mean(distance) - distance) * step @ basis, planes.shape)
 

@@ -1,4 +1,4 @@
-"""SOAP (Vyas et al. 2024, "SOAP: improving and stabilizing Shampoo using Adam"): Adam along the directions in which gradients vary."""
+"""The SOAP optimizer (Vyas et al. 2024, "SOAP: improving and stabilizing Shampoo using Adam"): Adam along the directions of gradients."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ _SIDES = ("left", "right")
 class Soap(Optimizer):
     """Adam in the eigenbases of Shampoo's preconditioners.
 
-    A convolution [out, in, k, k] counts as the matrix [out, in·k·k]. Neighbouring pixels are nearly alike, and so are many features, so
-    that the gradients of kernels are strongly correlated; scaled weight by weight, as Adam does it, the few directions that they have in
-    common hide the others. Here the moving averages of G Gᵀ and Gᵀ G are kept for each matrix, and Adam works in the coordinates of
-    their eigenvectors.
+    A convolution [out, in, k, k] is treated as the matrix [out, in·k·k]. Neighbouring pixels and many features are correlated, and so are
+    the gradients of kernels: when Adam scales each weight separately, the few common directions hide the others. SOAP keeps moving averages
+    of G Gᵀ and Gᵀ G for each matrix and runs Adam in the coordinates of their eigenvectors.
     """
 
     def __init__(
@@ -31,11 +30,12 @@ class Soap(Optimizer):
     ) -> None:
         """
         Args:
-            params: to train. Vectors have Adam's plain steps; what has three dimensions is a stack of matrices, each with bases of its own.
-            lr: length of a step, as Adam's.
-            betas: decay of the averages of the gradient, and of its square in its own coordinates, of G Gᵀ and of Gᵀ G.
-            every: steps between two renewals of their eigenvectors, each one round of orthogonal iteration.
-            largest: a side of a matrix that is longer stays as it is.
+            params: parameters to train. Vectors get plain Adam; tensors with three dimensions are stacks of matrices, each with its own
+                eigenvectors.
+            lr: learning rate, as for Adam.
+            betas: decay of the moving averages: of the gradient, and of its square in the eigenbasis, G Gᵀ and Gᵀ G.
+            every: number of steps between updates of the eigenvectors, each by one round of orthogonal iteration.
+            largest: maximum side of a matrix; a longer side keeps its coordinates.
         """
         super().__init__(params, {"lr": lr, "betas": betas, "every": every, "largest": largest})
 
@@ -47,7 +47,7 @@ class Soap(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One update of all parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         loss = closure() if closure is not None else None
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -71,10 +71,10 @@ class Soap(Optimizer):
         state["step"] += 1
         steps = state["step"].item()
         state["mean"].lerp_(gradient, 1 - first)
-        state["square"].lerp_(_turned(gradient, state).square(), 1 - second)
-        mean = _turned(state["mean"], state) / (1 - first**steps)
+        state["square"].lerp_(_change_basis(gradient, state).square(), 1 - second)
+        mean = _change_basis(state["mean"], state) / (1 - first**steps)
         square = state["square"] / (1 - second**steps)
-        update = _turned(mean / (square.sqrt() + 1e-8), state, back=True)
+        update = _change_basis(mean / (square.sqrt() + 1e-8), state, back=True)
         if steps % group["every"] == 0:
             for side in products:
                 _renew(state, side)
@@ -82,7 +82,7 @@ class Soap(Optimizer):
 
 
 def _matrices(gradient: Tensor) -> Tensor:
-    """A stack of matrices [stack, rows, columns]; of a vector, of one row."""
+    """The gradient as a stack of matrices [stack, rows, columns]; a vector becomes a matrix with one row."""
     if gradient.ndim == 3:
         return gradient
     return gradient.flatten(1).contiguous()[None] if gradient.ndim > 1 else gradient[None, None]
@@ -103,12 +103,13 @@ def _basis(side: str) -> str:
 
 
 def _first_basis(gradient: Tensor) -> Tensor:
-    """Eigenvectors of Gᵀ G, largest values first.
+    """Eigenvectors of Gᵀ G, in descending order of their eigenvalues.
 
-    One gradient leaves many of the values zero. Between the vectors of these the last bits would decide, which are not the same on one
-    process and on two: the places decide in their stead. (In 64 bits: in 32 the solver has given no numbers where most rows were zero.)
+    After one gradient many eigenvalues are zero, and rounding errors, which depend on the number of processes, would choose the
+    eigenvectors among them. A small diagonal term makes the choice reproducible. (In 64 bits: in 32 bits the solver returned NaN where most
+    rows were zero.)
     """
-    # On the processor: a GPU solves one such problem at a time, and slowly.
+    # On the CPU: a GPU solves one eigenvalue problem at a time, and slowly.
     gradient, device, dtype = gradient.double().cpu(), gradient.device, gradient.dtype
     product = gradient.mT @ gradient
     values, vectors = torch.linalg.eigh(product)
@@ -118,8 +119,8 @@ def _first_basis(gradient: Tensor) -> Tensor:
     return first
 
 
-def _turned(values: Tensor, state: dict[str, Any], back: bool = False) -> Tensor:
-    """Into the eigenbases, or back from them."""
+def _change_basis(values: Tensor, state: dict[str, Any], back: bool = False) -> Tensor:
+    """Transform values into the eigenbases, or back."""
     left, right = (state.get(_basis(side)) for side in _SIDES)
     if left is not None:
         values = (left if back else left.mT) @ values
@@ -129,7 +130,7 @@ def _turned(values: Tensor, state: dict[str, Any], back: bool = False) -> Tensor
 
 
 def _renew(state: dict[str, Any], side: str) -> None:
-    """One round of orthogonal iteration, on eigenvectors in the order of their values."""
+    """Update the eigenvectors by one round of orthogonal iteration, sorted by their eigenvalues."""
     basis, product = state[_basis(side)], state[side]
     order = (basis * (product @ basis)).sum(1).argsort(descending=True)
     state["square"] = state["square"].take_along_dim(order[:, :, None] if side == "left" else order[:, None], 1 + _SIDES.index(side))
@@ -137,16 +138,16 @@ def _renew(state: dict[str, Any], side: str) -> None:
 
 
 def _orthonormal(matrices: Tensor) -> Tensor:
-    """Orthonormal columns that span, from left to right, what the columns span: [stack, n, n] to the same."""
+    """Orthonormalize the columns of matrices [stack, n, n] from left to right, as a QR decomposition does."""
     found: Tensor = by_cholesky(matrices) if matrices.is_cuda else torch.linalg.qr(matrices)[0]
     return found
 
 
 def by_cholesky(matrices: Tensor) -> Tensor:
-    """As a QR decomposition, but for signs, by products and Cholesky factors: a GPU takes all matrices of a stack at once.
+    """The Q of a QR decomposition, up to signs, by Cholesky factors, which a GPU computes for all matrices of a stack at once.
 
-    Twice, in 64 bits (Yamamoto et al. 2015, "Roundoff error analysis of the CholeskyQR2 algorithm"); stacks with a matrix that is too
-    close to singular for it take the slow way.
+    Two rounds in 64 bits (Yamamoto et al. 2015, "Roundoff error analysis of the CholeskyQR2 algorithm"). If a matrix of the stack is nearly
+    singular, torch.linalg.qr takes over.
     """
     columns = matrices.double()
     for _ in range(2):

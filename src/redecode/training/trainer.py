@@ -1,11 +1,11 @@
 """Training of Edge-CNN and Texture-GAN, on Lightning Fabric.
 
-A run writes into its output folder: `checkpoint.safetensors` (all that is needed to resume, on this machine or another),
-`weights.safetensors` (the averaged weights with their record, to export or to start from), `curve.csv` and `curve.png` (the validation
-curve). It ends when its steps or minutes are done, or early, with everything saved, on SIGTERM.
+A run writes into its output folder: `checkpoint.safetensors` (the complete state, to resume on this machine or another),
+`weights.safetensors` (the averaged weights with their record, for an export or a warm start), `curve.csv` and `curve.png` (the validation
+curve). It ends after its steps or minutes, or on SIGTERM, and saves its state in each case.
 
-The learning rate warms up, stays, and decays (see :class:`redecode.training.recipe.Schedule`): a run is either the stable part, from
-its beginning or from one of its checkpoints, or a decay that branches off from a stable checkpoint.
+The learning rate warms up, stays stable, and decays (see :class:`redecode.training.recipe.Schedule`): a run is either the stable part,
+new or resumed from a checkpoint, or a decay that branches off from a checkpoint of the stable part.
 """
 
 from __future__ import annotations
@@ -64,37 +64,37 @@ def train(
     nodes: int = 1,
     float32: bool = False,
 ) -> None:
-    """Train a network by its recipe.
+    """Train a network by a recipe.
 
-    With several processes every one takes its share of each batch and the gradients are averaged, so that the recipe means the same on
-    any number of them: neither batch nor learning rate are scaled.
+    Several processes divide each batch between them and average the gradients, so that a recipe gives the same training on any number of
+    processes: neither batch nor learning rate is scaled.
 
     Args:
         network: "edge" or "texture".
         recipe: a TOML file, see :mod:`redecode.training.recipe`.
-        output: folder for checkpoints, weights and the curve; made where missing.
-        max_minutes: end after this training time, where the steps are not done before: of the whole stable part, resumed time
-            included, or of the decay, whose rate then follows the time.
-        resume: a checkpoint to go on from, of the stable part or of a decay.
-        decay: a checkpoint of the stable part from which a decay branches off; the checkpoint stays as it is.
-        report: called now and then with the share done and a line of text.
-        devices: processes on each machine, each with a GPU of its own where there are any.
-        nodes: machines.
-        float32: compute in 32 bits even where bfloat16 is faster. Weights and their gradients' moments have 32 bits either way.
+        output: folder for checkpoints, weights and the curve; created if it does not exist.
+        max_minutes: maximum training time in minutes, if the steps take longer. It limits the whole stable part, resumed time included, or
+            the decay, whose learning rate then follows the time.
+        resume: checkpoint to resume from, of the stable part or of a decay.
+        decay: checkpoint of the stable part from which a decay branches off; the file is not changed.
+        report: function that is called regularly with the progress, 0 … 1, and a line of text.
+        devices: number of processes per machine, each with its own GPU if there are GPUs.
+        nodes: number of machines.
+        float32: whether to compute in 32 bits even where bfloat16 is faster. Weights and the optimizer's moments always have 32 bits.
 
     Raises:
         DependencyError: data, weights or a checkpoint are missing.
-        UsageError: the recipe is faulty, or its batches cannot be shared out evenly; or the checkpoint is of another network, or of
-            a decay, which nothing can branch off from.
+        UsageError: the recipe is invalid, or the processes cannot divide its batches evenly; or the checkpoint belongs to another network,
+            or, with `decay`, to a decay.
     """
     plan = read(recipe, EdgeRecipe) if network == "edge" else read(recipe, TextureRecipe)
     if resume and decay:
-        raise UsageError("a run either resumes or branches off a decay")
+        raise UsageError("give either a checkpoint to resume from or a checkpoint to branch a decay off from, not both")
     if decay and decay.resolve() == (output / CHECKPOINT).resolve():
-        raise UsageError(f"a decay needs an output folder of its own: it would replace {decay}")
+        raise UsageError(f"a decay needs its own output folder: in this one it would replace {decay}")
     processes = devices * nodes
     if plan.data.batch % processes or plan.data.decay_batch % processes:
-        raise UsageError(f"{recipe}: its batches cannot be shared out evenly among {processes} processes")
+        raise UsageError(f"{recipe}: its batch sizes are not multiples of the number of processes, {processes}")
     strategy = "ddp" if processes > 1 else "auto"
     fabric = Fabric(accelerator="auto", strategy=strategy, devices=devices, num_nodes=nodes, precision=_precision(float32))
     fabric.launch()
@@ -107,7 +107,7 @@ def train(
         checkpoint.load(found, network, plan.network, state)
     if decay:
         if state.branch:
-            raise UsageError(f"{decay} belongs to a decay; only the stable part can be branched off from")
+            raise UsageError(f"{decay} is a checkpoint of a decay; a decay can branch off from the stable part only")
         state.branch = state.step, state.total_seconds
     photographs = data_path("train")
     report(_progress(plan, state, max_minutes), "reading the photographs")
@@ -121,7 +121,7 @@ def train(
     hardware = _hardware()
     begun = time.monotonic(), state.images
     with _stop_signal() as stopped:
-        # All processes go by one clock.
+        # The first process decides for all when to stop, so that none waits for another.
         while (progress := fabric.broadcast(1.0 if stopped.is_set() else _progress(plan, state, max_minutes))) < 1:
             began = time.monotonic()
             _set_rates(plan, state, progress)
@@ -150,7 +150,7 @@ def train(
 
 @contextmanager
 def _stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, so that a run that is told to end saves what it has."""
+    """An event that SIGTERM sets, so that a terminated run saves its state first."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event  # only the main thread can handle signals
@@ -163,7 +163,7 @@ def _stop_signal() -> Iterator[threading.Event]:
 
 
 def _prepare(fabric: Fabric, name: NetworkName, plan: EdgeRecipe | TextureRecipe, folder: Path) -> tuple[State, Step]:
-    # All batches have one shape.
+    # All batches have the same shape, so cuDNN's benchmark pays off.
     torch.backends.cudnn.benchmark = True
     network = make_network(name, plan.network)
     fabric.to_device(network)
@@ -195,7 +195,7 @@ def _prepare(fabric: Fabric, name: NetworkName, plan: EdgeRecipe | TextureRecipe
 
 
 def _progress(plan: EdgeRecipe | TextureRecipe, state: State, max_minutes: float | None) -> float:
-    """The share done of the stable part, or of the decay."""
+    """Progress of the stable part, or of the decay, 0 … 1."""
     begun, seconds = state.branch or (0, 0.0)
     share = plan.schedule.decay
     total = begun * share / (1 - share) if state.branch else plan.schedule.steps
@@ -222,12 +222,12 @@ def _update_ema(state: State, decay: float) -> None:
 
 
 def stream(fabric: Fabric, crops: Crops, on_device: bool) -> Iterator[Sample]:
-    """Batches without end, on the device that trains.
+    """An endless stream of batches on the training device.
 
     Args:
-        fabric: knows the device and the processes.
-        crops: shares itself out among the processes.
-        on_device: make the samples there, from photographs in its memory; otherwise worker processes make them.
+        fabric: gives the device and the processes.
+        crops: the samples; each process gets its share of a batch.
+        on_device: whether to compute samples on the device, from photographs in its memory; otherwise worker processes compute them.
     """
     workers = max(1, min(14, (os.cpu_count() or 1) - 1))
     source: IterableDataset[Any] = Draws(crops) if on_device else crops
@@ -249,7 +249,7 @@ def _validate(
     held_out: dict[str, list[Sample]],
     output: Path,
 ) -> None:
-    """Add the averaged weights' gains to the curve."""
+    """Validate the averaged weights and add the gains to the curve."""
     network = make_network(name, plan.network)
     network.load_state_dict(state.ema)
     fabric.to_device(network.eval())
@@ -277,14 +277,14 @@ def _save(output: Path, name: NetworkName, plan: EdgeRecipe | TextureRecipe, rec
         },
     }
     if plan.start:
-        # A network that started from another carries that one's record, too.
+        # After a warm start, the record includes the record of the starting weights.
         record["start"] = checkpoint.load_record(recipe.parent / plan.start)
     checkpoint.save_weights(output / WEIGHTS, state, record)
 
 
 def _precision(float32: bool) -> Literal["bf16-mixed", "32-true"]:
-    # On processors without instructions for it bfloat16 is slower; on those with them a step takes half the time.
-    # Earlier releases of torch do not tell.
+    # bfloat16 halves the time of a step on processors with instructions for it, and is slower on others. Older releases of torch do not
+    # tell which instructions there are.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     fast = torch.cuda.is_available() or capabilities.get("avx512_bf16", False)
     return "bf16-mixed" if fast and not float32 else "32-true"

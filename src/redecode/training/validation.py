@@ -1,4 +1,4 @@
-"""Validation along the way: the gain over the plain decode on held-out photographs, and its curve."""
+"""Validation during training: the gain over the plain decode on held-out photographs, and its curve."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from ..errors import DependencyError
 from . import losses
 from .data import Sample, validation_set
 
-# The curve's columns: mean gain over the plain decode in dB on held-out photographs; luma for gray files, RGB for colour.
+# Columns of the curve: quality factor and subsampling of the files. Values are the mean gain in PSNR over the plain decode, in dB, on luma
+# for gray files and on RGB for colour files.
 COLUMNS = {"gray QF 10": (10, None), "colour QF 10": (10, "4:2:0"), "gray QF 5": (5, None), "gray QF 40": (40, None)}
 IMAGES = 24
 SIDE = 192
 
-# What is done to the restored planes before they are judged.
+# Postprocessing of the restored planes before they are measured.
 Finish = Callable[[Tensor, Sample], Tensor]
 
 
@@ -40,10 +41,10 @@ def gains(network: nn.Module, crops: dict[str, list[Sample]], finish: Finish, de
     """Mean gain over the plain decode in dB, for each column.
 
     Args:
-        network: on the device, in evaluation mode.
-        crops: as :func:`read` gives them.
-        finish: what is done to the restored planes before they are judged.
-        device: to compute on.
+        network: the network, on the device and in evaluation mode.
+        crops: held-out crops from :func:`read`.
+        finish: postprocessing of the restored planes before they are measured.
+        device: device to compute on.
     """
     found = {}
     for column, samples in crops.items():
@@ -67,11 +68,11 @@ def _psnr(planes: Tensor, original: Tensor, gray: bool) -> float:
 
 
 def draw(path: Path, curve: list[dict[str, float]]) -> None:
-    """Write a curve as CSV, and beside it as a PNG.
+    """Write a curve as a CSV file, and as a PNG file of the same name.
 
     Args:
-        path: of the CSV; replaced whole, so that what a resumed run repeats is not in it twice.
-        curve: rows of "step", "images", "minutes" and the columns of :data:`COLUMNS`.
+        path: path of the CSV file. It is rewritten completely, so that steps which a resumed run repeats appear once.
+        curve: rows with "step", "images", "minutes" and the columns of :data:`COLUMNS`.
     """
     from matplotlib.figure import Figure
 

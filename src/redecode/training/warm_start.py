@@ -1,4 +1,4 @@
-"""Warm start: a network begins with the function of a trained one, which may be smaller."""
+"""Warm start: initialise a network so that it computes the same as a trained network, which may be smaller."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .pruning import pruned, reinitialise_conditioning, shortened
 
 
 def warm_start_from(path: Path, network: Network, equivariant: bool) -> None:
-    """Start from a `weights.safetensors`, pruned and shortened to fit; dead weights are re-initialised.
+    """Initialise a network from a `weights.safetensors`: the trained network is pruned and shortened, and dead weights re-initialised.
 
     Args:
         path: weights of the same kind of network, or of an Edge-CNN for a texture generator.
-        network: to start, with fresh weights.
-        equivariant: whether it is.
+        network: the network to initialise, with random weights; changed in place.
+        equivariant: whether the network is equivariant.
 
     Raises:
-        DependencyError: there are no such weights, or no photographs to judge them by.
-        UsageError: they do not fit.
+        DependencyError: the weights do not exist, or there are no photographs to measure the trained network's maps on.
+        UsageError: the weights do not fit the network.
     """
     together = orbit(load_record(path))
     if equivariant and together == 1:
@@ -36,7 +36,7 @@ def warm_start_from(path: Path, network: Network, equivariant: bool) -> None:
     if isinstance(network, TextureGenerator) and isinstance(trained, EdgeCNN):
         trained = without_edge_branch(trained)
     samples = calibration_samples(data_path("train"))
-    # What is dead would stay dead: it makes room for maps that can learn.
+    # Dead maps would stay dead: pruning replaces them by new maps, which can learn.
     fresh = copy.deepcopy(network)
     warm_start(network, shortened(pruned(trained, samples, together), samples, len(network.config.hidden)))
     if network.config.conditioned:
@@ -44,7 +44,7 @@ def warm_start_from(path: Path, network: Network, equivariant: bool) -> None:
 
 
 def without_edge_branch(edge_cnn: EdgeCNN) -> TextureGenerator:
-    """The texture generator with the weights of an Edge-CNN; the edge branch's share of the merge falls away."""
+    """A texture generator with the weights of an Edge-CNN, without its edge branch."""
     generator = TextureGenerator(edge_cnn.config)
     state = edge_cnn.state_dict()
     own = {name: state[name] for name in generator.state_dict()}
@@ -55,17 +55,17 @@ def without_edge_branch(edge_cnn: EdgeCNN) -> TextureGenerator:
 
 @torch.no_grad()
 def warm_start(network: Network, trained: Network) -> None:
-    """Give a network the function of a trained one of the same kind, which may be smaller.
+    """Initialise a network so that it computes the same as a trained one of the same kind, which may be smaller.
 
-    Maps and blocks that the trained one lacks come last and have no effect at first.
+    Additional maps and blocks come after those of the trained network, and have no effect on the result at first.
 
     Args:
-        network: to start, with fresh weights.
-        trained: to start from, with no more levels, maps or blocks, and in none of these more hidden maps; where it has coarser levels,
-            with as many blocks before them.
+        network: the network to initialise, with random weights; changed in place.
+        trained: the trained network. It may not have more levels, maps, blocks or hidden maps in a block than `network`; where it has a
+            coarser level, it must have the same number of blocks before it.
 
     Raises:
-        UsageError: it has.
+        UsageError: the trained network is larger than that.
     """
     _check_fits(network, trained)
     values = trained.state_dict()
@@ -79,10 +79,10 @@ def warm_start(network: Network, trained: Network) -> None:
             continue
         old = values[name]
         rows = old.shape[0]
-        # Old maps take nothing from new ones. These take from the old ones from the beginning, where nothing depends on them.
+        # Zero weights from new maps to old ones keep the function. Weights from old maps to new ones stay random.
         own[:rows] = 0
         if name == "merge.weight":
-            # The edge branch's maps are behind the trunk's.
+            # The inputs of the merge are the trunk's maps, then the edge branch's.
             own[:rows, :old_channels], own[:rows, channels:] = old[:, :old_channels], old[:, old_channels:]
         else:
             own[tuple(slice(side) for side in old.shape)] = old
@@ -99,5 +99,6 @@ def _check_fits(network: Network, trained: Network) -> None:
     if not fits:
         sizes, old_sizes = ([[block.first.out_channels for block in blocks_of(level)] for level in part] for part in (own, old))
         raise UsageError(
-            f"{network.config.channels} maps and blocks of {sizes} cannot start from {trained.config.channels} and blocks of {old_sizes}"
+            f"a network with {network.config.channels} maps and blocks of {sizes} hidden maps cannot start from one with "
+            f"{trained.config.channels} maps and blocks of {old_sizes}"
         )

@@ -1,4 +1,4 @@
-"""Export: from a training run's weights to the ONNX files and the record that the package ships."""
+"""Export of a training run's weights to the ONNX files and the record that the package ships."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from ..pruning import GROUP, AnyNetwork, pruned
 from .quantize import bare, halved, quantized
 from .shrinkage_table import shrinkage_table
 
-# Who chooses this preset has the time for exact skips and an exact output: a fifth more for 0.01 dB at QF 10 and 0.05 at fine qualities
-# (docs/lab-notes/int8.md).
+# Prefix of the preset whose int8 networks compute skips and output in 32 bits: a fifth more time for 0.01 dB at QF 10 and 0.05 dB at fine
+# qualities (docs/lab-notes/int8.md).
 EXACT = "best-"
-# Photographs to measure shrinkage on.
+# Number of photographs to measure the shrinkage table on.
 SHRINKAGE_CROPS = 800
-# In grey levels.
+# Largest change of the result, in grey levels, that counts as none when the halo is measured.
 HALO_TOLERANCE = 0.01
 LICENCE = (
     "The weights are released under the project's licence. They were trained on photographs whose own licences differ (BSDS500 and "
@@ -47,7 +47,7 @@ LICENCE = (
 
 
 class _Planes(nn.Module):
-    """The restored planes alone: the edge map serves training only."""
+    """The network with the restored planes as its only output: the edge map is for training only."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -61,36 +61,39 @@ class _Planes(nn.Module):
 
 @torch.no_grad()
 def in_whole_groups(network: AnyNetwork) -> AnyNetwork:
-    """The same network with as many zero maps beside those of the edge branch and of the output as make whole groups of GROUP."""
+    """Pad the maps of the edge branch and of the output with zero maps to whole groups of GROUP; the results are the same."""
     result = copy.deepcopy(network)
     if isinstance(result, EdgeCNN):
-        result.edge = _filled_up(result.edge, result.edge.in_channels, _whole(result.edge.out_channels))
-        result.merge = _filled_up(result.merge, result.edge.in_channels + result.edge.out_channels, result.merge.out_channels)
-    result.out = _filled_up(result.out, result.out.in_channels, _whole(result.out.out_channels))
+        result.edge = _padded(result.edge, result.edge.in_channels, _round_up(result.edge.out_channels))
+        result.merge = _padded(result.merge, result.edge.in_channels + result.edge.out_channels, result.merge.out_channels)
+    result.out = _padded(result.out, result.out.in_channels, _round_up(result.out.out_channels))
     return result
 
 
-def _whole(maps: int) -> int:
+def _round_up(maps: int) -> int:
     return -(-maps // GROUP) * GROUP
 
 
-def _filled_up(layer: Conv, inputs: int, outputs: int) -> Conv:
-    filled = zeroed(Conv(fixed(inputs), fixed(outputs)))
+def _padded(layer: Conv, inputs: int, outputs: int) -> Conv:
+    padded = zeroed(Conv(fixed(inputs), fixed(outputs)))
     for name, value in layer.state_dict().items():
-        filled.state_dict()[name][tuple(slice(side) for side in value.shape)] = value
-    return filled
+        padded.state_dict()[name][tuple(slice(side) for side in value.shape)] = value
+    return padded
 
 
 @torch.no_grad()
 def halo(network: nn.Module, samples: Iterable[Sample], receptive_field: int) -> int:
-    """The pixels around a tile that its result really depends on.
+    """Measure the halo: the width in pixels of the border around a tile that its result depends on.
 
-    The receptive field's outer parts have next to no weight: beyond some distance, no pixel changes the result by more than HALO_TOLERANCE.
+    The outer part of the receptive field has next to no weight: pixels beyond the halo change the result by at most HALO_TOLERANCE.
 
     Args:
-        network: takes planes and tables.
-        samples: pictures to find that distance on; where they are too small to find it, the answer is the receptive field.
-        receptive_field: its radius, which is the answer at most.
+        network: network with planes and tables as inputs.
+        samples: pictures to measure on.
+        receptive_field: radius of the receptive field in pixels, an upper bound of the halo.
+
+    Returns:
+        The halo in pixels; the radius of the receptive field if the pictures are too small to measure it.
     """
     planes_of = _Planes(network).eval()
     needed = 0
@@ -98,7 +101,7 @@ def halo(network: nn.Module, samples: Iterable[Sample], receptive_field: int) ->
         planes, tables = sample["degraded"][None], sample["tables"][None]
         whole = planes_of(planes, tables)
         middle = planes.shape[-1] // (2 * ALIGNMENT) * ALIGNMENT
-        # What lies right of the middle, from a picture that begins in the middle: how far in does it differ?
+        # Restore the right half alone and compare: up to which distance from the cut does the result differ?
         difference = (planes_of(planes[..., middle:], tables) - whole[..., middle:]).abs().amax((0, 1, 2)) * 255
         needed = max(needed, *(difference > HALO_TOLERANCE).nonzero().flatten().add(1).tolist(), 0)
         if needed == len(difference):
@@ -107,19 +110,19 @@ def halo(network: nn.Module, samples: Iterable[Sample], receptive_field: int) ->
 
 
 def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
-    """Write `<name>.onnx`, its int8 form `<name>.int8.onnx`, for an Edge-CNN `<name>.shrinkage.npy`, and the record of all, `<name>.json`.
+    """Export a network: `<name>.onnx`, `<name>.int8.onnx`, for an Edge-CNN `<name>.shrinkage.npy`, and their record `<name>.json`.
 
     Args:
         checkpoint: a `weights.safetensors` of a training run.
         name: "<preset>-edge" or "<preset>-texture".
-        folder: where to write; None is the package's own redecode/weights.
+        folder: folder to write to; None for the package's own, redecode/weights.
 
     Returns:
         The path of the record.
 
     Raises:
-        DependencyError: there is no such checkpoint, or no photographs to find the ranges of int8 with.
-        UsageError: the name does not fit the checkpoint's network.
+        DependencyError: the checkpoint does not exist, or there are no photographs to calibrate int8 on.
+        UsageError: the name does not fit the kind of the checkpoint's network.
     """
     kind, config, state = load_weights(checkpoint)
     if name.rpartition("-")[2] != kind:
@@ -139,7 +142,7 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
         dynamo=True,
         verbose=False,
     )
-    assert program is not None  # None comes from the exporter that is not asked for here
+    assert program is not None  # Only the older exporter, without dynamo, returns None.
     model = bare(program.model_proto)
     models: dict[weights.Precision, onnx.ModelProto] = {
         "float32": halved(model),
@@ -158,7 +161,7 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
         "sha256": {form: hashlib.sha256(data).hexdigest() for form, (_, data) in written.items()},
         "halo": halo(network, samples, config.receptive_field),
         "parameters": sum(p.numel() for p in network.parameters()),
-        # What is left of the residual blocks; config has what was trained.
+        # Hidden maps of the residual blocks after pruning; "config" has those before.
         "hidden_maps": [block.first.out_channels for block in residual_blocks(network)],
         **run,
         "licence": LICENCE,
@@ -170,7 +173,7 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Path:
 
 
 def _shrinkage_of(model: onnx.ModelProto) -> bytes:
-    """The shrinkage table of a network, as a .npy file, in 16 bits; of its form in 8 bits, which is what most run."""
+    """The shrinkage table as a .npy file with 16-bit values, measured on the int8 network, which most users run."""
     session = onnxruntime.InferenceSession(model.SerializeToString())
 
     def restore(image: JpegImage) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
-"""Smaller and faster forms of an ONNX network: without the exporter's notes, with weights stored in 16 bits, and in static int8.
+"""Smaller and faster forms of an ONNX network: without the exporter's metadata, with weights stored in 16 bits, and in static int8.
 
-Quantization is that of ONNX Runtime, in its QDQ form: weights per output channel, 7 bits and sign so that the products of AVX2's
-8-bit instructions cannot overflow and every processor gives the same result; activations per tensor, 8 bits.
+ONNX Runtime does the quantization, in its QDQ format: weights per output channel with 7 bits, so that the products of AVX2's 8-bit
+instructions cannot overflow and every processor gives the same result; activations per tensor with 8 bits.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ..data import Sample
 
-# Initializers with this number of values or more are stored in 16 bits.
-_WORTH_HALVING = 256
-# Activations beyond this percentile are clipped: ranges that hold every outlier cost all the others too much (docs/lab-notes/int8.md).
+# Minimum number of values of an initializer to be stored in 16 bits.
+_MIN_HALVED = 256
+# Percentile beyond which activations are clipped: a range with all outliers would be too coarse for the rest (docs/lab-notes/int8.md).
 PERCENTILE = 99.999
 
 
 def bare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The network without what the exporter notes about where it came from: files that depend on nothing but the weights."""
+    """The network without the exporter's metadata and documentation, so that the file depends on the weights only."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     for part in (result, result.graph, *result.graph.node, *result.graph.value_info, *result.graph.input, *result.graph.output):
@@ -40,13 +40,13 @@ def bare(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The network with its weights stored in 16 bits; they are widened again where it is loaded, and it computes in 32."""
+    """The network with weights stored in 16 bits; on loading they are converted to 32 bits, and it computes in 32 bits."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     casts = []
     for tensor in result.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype == np.float32 and values.size >= _WORTH_HALVING:
+        if values.dtype == np.float32 and values.size >= _MIN_HALVED:
             name = tensor.name
             tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_16"))
             casts.append(helper.make_node("Cast", [f"{name}_16"], [name], to=onnx.TensorProto.FLOAT))
@@ -57,14 +57,14 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_maps_last(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The network with its skips in the layout of 8-bit convolutions: pixel by pixel, with all maps of each.
+    """The network with its skip connections in channels-last order, the layout of ONNX Runtime's 8-bit convolutions.
 
-    ONNX Runtime transposes what enters and leaves these convolutions. Where the skips are in that layout as well, it finds that nothing is
-    left to transpose. They add flat arrays: through sums of images it would move the transpositions back to where they were.
+    ONNX Runtime transposes the inputs and outputs of these convolutions. With the skips in the same layout, these transpositions cancel
+    out. The skips add flattened arrays: through additions of images, ONNX Runtime would move the transpositions back to the convolutions.
 
     Args:
-        model: float32; its skips are the additions to what a convolution gives, and to such sums what a coarser level gives, which comes
-            from a pixel-shuffle.
+        model: float32 network. Its skips are additions of a convolution's output, and additions of a pixel-shuffle's output (a coarser
+            level) to another skip's sum.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -102,16 +102,16 @@ def with_maps_last(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def quantized(model: onnx.ModelProto, samples: Iterable[Sample], exact: bool = False) -> onnx.ModelProto:
-    """The network in int8.
+    """The network in int8: all convolutions but the first.
 
-    All convolutions but the first. With a ReLU behind them convolutions give its range alone: without "Relu"
-    in the list, values on the way to it would be rounded to a range half of which it cuts off, and be rounded again.
+    ReLUs are quantized together with the convolutions before them. Without "Relu" in the list, a convolution's output would be rounded to
+    a range that includes negative values, which the ReLU then cuts off, and be rounded again after the ReLU.
 
     Args:
-        model: as exported.
-        samples: to find the activations' ranges with.
-        exact: sum the skips in 32 bits, so that what the blocks add is rounded once each and not again with every block behind it, and
-            leave the last convolution, whose result is the correction of the picture, in 32 bits as well.
+        model: the exported network.
+        samples: pictures to calibrate the ranges of activations on.
+        exact: whether to add skips in 32 bits, so that each block's contribution is rounded once, not again in each later block; and to
+            compute the last convolution, which gives the correction of the picture, in 32 bits.
     """
     with tempfile.TemporaryDirectory(prefix="redecode-") as folder:
         plain, prepared, small = (Path(folder, name) for name in ("plain.onnx", "prepared.onnx", "small.onnx"))
@@ -121,12 +121,12 @@ def quantized(model: onnx.ModelProto, samples: Iterable[Sample], exact: bool = F
         onnx.save(folded, prepared)
         convolutions = [node.name for node in folded.graph.node if node.op_type == "Conv"]
         additions = [node.name for node in folded.graph.node if node.op_type == "Add" and not node.output[0].endswith(".flat")]
-        # Transpose and Reshape pass on what is rounded already.
+        # Transpose and Reshape only move values that are quantized already.
         skips = [] if exact else ["Add", "Transpose", "Reshape"]
         last = convolutions[-1:] if exact else []
         logger = logging.getLogger()
         level = logger.level
-        logger.setLevel(logging.ERROR)  # It warns of every bias that shares a scale.
+        logger.setLevel(logging.ERROR)  # It would warn of every bias that shares a scale.
         try:
             quantize_static(
                 prepared,

@@ -1,4 +1,4 @@
-"""The shrinkage table of a network, for :func:`redecode.restoration.shrinkage.shrink`: measured where the original is known."""
+"""The shrinkage table of a network for :func:`redecode.restoration.shrinkage.shrink`, measured on photographs with known originals."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from ...restoration.shrinkage import TABLE_COLUMNS, TABLE_SHAPE, factor_places, 
 
 Restore = Callable[[JpegImage], NDArray[np.float32]]
 
-# Where little was measured, a factor stays near that of the next coarser step: it weighs as many coefficients as this.
+# Weight of the prior, as a number of coefficients: where there are few measurements, a factor stays near that of the next coarser step.
 PRIOR = 1000
-# What stands for the next coarser step of the coarsest: coefficients stay where they are, but for those that are farther out than this.
+# Prior of the coarsest steps: coefficients stay where they are, except that none stays farther from the middle than this, in steps.
 FARTHEST = 0.45
-# Close to the middle there is nothing but noise to measure.
+# Maximum of a factor: near the middle of a cell, measurements are mostly noise.
 LARGEST = 1.5
-# Added to a picture's mean squared error before it is taken by its inverse: smooth crops are parts of rougher pictures. In grey levels.
+# Added to a picture's mean squared error, in squared grey levels, before its inverse becomes the picture's weight: without it, smooth crops
+# would dominate, though they are only parts of pictures with more error elsewhere.
 FLOOR = 4
 
 
 def shrinkage_table(restore: Restore, crops: Iterable[tuple[NDArray[np.uint8], int, str]]) -> NDArray[np.float64]:
-    """The factors for a network's distances from the middles of the cells.
+    """Measure the factors by which a network's coefficients move towards the middle of their cells.
 
-    In each place of the table it is the factor that leaves the smallest squared error. Every picture counts by the inverse of its
-    error, as in a mean of decibels.
+    Each entry is the factor with the least squared error. Every picture is weighted by the inverse of its error, as in a mean PSNR.
 
     Args:
-        restore: gives a file's planes, float32 [components, H, W], 0 … 255.
-        crops: originals, the quality factors and the subsampling (:func:`redecode.codec.jpeg.compress`); sides multiples of 16.
+        restore: function from a file to its restored planes, float32 [components, H, W], 0 … 255.
+        crops: originals with quality factor and subsampling (:func:`redecode.codec.jpeg.compress`); sides multiples of 16.
 
     Returns:
-        Of TABLE_SHAPE, as :func:`redecode.restoration.shrinkage.shrink` takes them.
+        The factors in TABLE_SHAPE, for :func:`redecode.restoration.shrinkage.shrink`.
     """
     products, squares = np.zeros(TABLE_SHAPE), np.zeros(TABLE_SHAPE)
     weights = []
