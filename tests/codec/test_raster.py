@@ -159,7 +159,7 @@ def test_all_pages_of_a_tiff(pages: list[Image.Image], compression: str, depth: 
     data = saved(pages[0], "TIFF", save_all=True, append_images=pages[1:], compression=compression, description="scanned", dpi=(300, 300))
     done = restore(Plain(), data, Options(format="tiff", depth=depth))
     assert done.format == "tiff"
-    assert done.notes == ("page 4: it shows no trace of JPEG compression and was left unchanged; --force-quality restores it all the same",)
+    assert done.notes == ("page 4: it shows no trace of JPEG compression and was left unchanged; --force-quality restores it nevertheless",)
     with tifffile.TiffFile(io.BytesIO(done.data)) as file:
         assert len(file.pages) == 4
         for page, expected in zip(file.pages, pages, strict=True):

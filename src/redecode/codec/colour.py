@@ -1,4 +1,4 @@
-"""Full-range BT.601 YCbCr of JFIF ↔ RGB, and MATLAB's studio-range luma."""
+"""Colour conversion between RGB and JFIF's YCbCr (full-range BT.601), and MATLAB's studio-range luma."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Float32 = NDArray[np.float32]
 # ITU-T T.871, clause 7.
 YCBCR_TO_RGB = np.array([[1, 0, 1.402], [1, -0.344136286, -0.714136286], [1, 1.772, 0]], dtype=np.float32)
 RGB_TO_YCBCR = np.linalg.inv(YCBCR_TO_RGB.astype(np.float64)).astype(np.float32)
-# Rows that are converted at a time.
+# Number of rows that are converted at a time, so that they fit the caches.
 _ROWS = 16
-# MATLAB rgb2ycbcr, first row, for RGB in 0 … 255.
+# First row of MATLAB's rgb2ycbcr matrix, for RGB 0 … 255.
 STUDIO_LUMA = np.array([65.481, 128.553, 24.966], dtype=np.float64) / 255
 
 
 def to_rgb(planes: Float32) -> Float32:
-    """YCbCr planes to RGB, unclipped.
+    """Convert YCbCr planes to RGB, without clipping.
 
     Args:
-        planes: float32 [3, H, W], 0 … 255 with chroma centred on 128; or [1, H, W] luma, which gives gray.
+        planes: float32 [3, H, W], 0 … 255 with chroma centred on 128; or luma [1, H, W], which gives gray.
 
     Returns:
         float32 [H, W, 3], or [H, W] for gray.
@@ -32,7 +32,7 @@ def to_rgb(planes: Float32) -> Float32:
         gray: Float32 = planes[0]
         return gray
     luma, blue, red = planes[0], planes[1] - np.float32(128), planes[2] - np.float32(128)
-    # Channel by channel in memory: it is once that they are interleaved, as bytes.
+    # Planar in memory: the channels are interleaved later, as bytes.
     channels = np.empty_like(planes)
     np.add(luma, YCBCR_TO_RGB[0, 2] * red, out=channels[0])
     np.add(luma, YCBCR_TO_RGB[1, 1] * blue + YCBCR_TO_RGB[1, 2] * red, out=channels[1])
@@ -41,7 +41,7 @@ def to_rgb(planes: Float32) -> Float32:
 
 
 def to_planes(image: NDArray[np.floating] | NDArray[np.uint8]) -> Float32:
-    """RGB or gray to planes; the inverse of :func:`to_rgb`.
+    """Convert RGB or gray to planes; the inverse of :func:`to_rgb`.
 
     Args:
         image: [H, W, 3] RGB or [H, W], 0 … 255.
@@ -57,7 +57,7 @@ def to_planes(image: NDArray[np.floating] | NDArray[np.uint8]) -> Float32:
 
 
 def to_differences(image: NDArray[Any]) -> Float32:
-    """Like :func:`to_planes`, of differences of colours, whose chroma is centred on 0."""
+    """Convert differences of colours like :func:`to_planes`, with chroma centred on 0."""
     if image.ndim == 2:
         return np.asarray(image, dtype=np.float32)[None]
     channels = np.moveaxis(image, 2, 0).astype(np.float32, order="C")
@@ -65,9 +65,8 @@ def to_differences(image: NDArray[Any]) -> Float32:
 
 
 def to_chroma(image: NDArray[np.uint8]) -> Float32:
-    """Cb and Cr alone of :func:`to_planes`: float32 [2, H, W] of RGB."""
+    """Convert RGB to chroma: the planes Cb and Cr of :func:`to_planes`, float32 [2, H, W]."""
     chroma = np.empty((2, *image.shape[:2]), np.float32)
-    # A few rows at a time, which the caches hold.
     for first in range(0, len(image), _ROWS):
         rows = slice(first, first + _ROWS)
         channels = np.moveaxis(image[rows], 2, 0).astype(np.float32, order="C")
@@ -77,14 +76,14 @@ def to_chroma(image: NDArray[np.uint8]) -> Float32:
 
 
 def weighted(channels: NDArray[Any], weights: NDArray[np.floating]) -> NDArray[Any]:
-    """The weighted sum of three planes, added up in order: a product of matrices would not be the same on every processor.
+    """The weighted sum of three planes, added in order: a matrix product would depend on the processor.
 
     Args:
         channels: [3, H, W], any real dtype.
         weights: float32 or float64 [3].
 
     Returns:
-        [H, W], of the weights' dtype.
+        [H, W] in the dtype of the weights.
     """
     total: NDArray[Any] = channels[0] * weights[0]
     total += channels[1] * weights[1]
@@ -93,7 +92,7 @@ def weighted(channels: NDArray[Any], weights: NDArray[np.floating]) -> NDArray[A
 
 
 def to_luma(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The luma that an encoder makes of 8-bit pixels, to the bit as libjpeg does.
+    """Luma of 8-bit pixels, identical to that of libjpeg's encoder.
 
     Args:
         image: [H, W, 3] RGB or [H, W].
@@ -113,7 +112,7 @@ def to_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def studio_luma(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Luma as MATLAB's rgb2ycbcr gives it: studio range 16 … 235, rounded.
+    """Luma of MATLAB's rgb2ycbcr: studio range 16 … 235, rounded.
 
     Args:
         rgb: uint8 [H, W, 3].

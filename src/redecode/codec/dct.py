@@ -18,19 +18,19 @@ def _basis() -> Float64:
     return basis
 
 
-# Processors differ in the order in which they add up a matrix product. So that all give the same pixels, products are in float64, of a
-# basis in fixed point: the sums over a file's coefficients, which are integers below 2^16, are exact (16 + 30 + 6 bits), and other sums
-# differ by far less than the float32 that they are rounded to can hold.
+# Processors add the terms of a matrix product in different orders. To get the same pixels everywhere, products are computed in float64 with
+# a basis in fixed point: sums over a file's coefficients, integers below 2^16, are then exact (16 + 30 + 6 bits), and other sums differ by
+# far less than the precision of the float32 that they are rounded to.
 _FRACTION = 2.0**30
 # The two-dimensional transform of a flattened block is one 64×64 matrix: a single large matrix product
 # serves all blocks at once, where 8×8 products would each be too small for BLAS. float64 [coefficients, samples].
 MATRIX = np.rint(np.kron(_basis(), _basis()) * _FRACTION) / _FRACTION
-# The transform of 8 samples, float32 [frequencies, samples], for statistics that no pixel depends on.
+# The transform of 8 samples, float32 [frequencies, samples], for statistics that do not affect pixels.
 BASIS: Float32 = _basis().astype(np.float32)
-# Blocks in one matrix product. More would go to threads of BLAS's own, which wait busily between products and take the cores from the
-# networks: a fifth of the time of several pictures.
+# Number of blocks in a matrix product. For larger products BLAS uses threads of its own, which busy-wait between products and take the
+# cores from the networks: a fifth of the time when several pictures are restored.
 _TOGETHER = 64
-# Blocks that are in float64 at a time, few enough for the caches.
+# Number of blocks that are in float64 at a time, so that they fit the caches.
 _CHUNK = 1024
 
 
@@ -38,7 +38,7 @@ def forward(blocks: NDArray[np.floating]) -> Float32:
     """DCT of pixel blocks.
 
     Args:
-        blocks: [..., 8, 8], any real dtype, level-shifted or not.
+        blocks: [..., 8, 8], any real dtype, with or without level shift.
 
     Returns:
         float32 [..., 8, 8]; entry [0, 0] is 8 times the block's mean.
@@ -47,7 +47,7 @@ def forward(blocks: NDArray[np.floating]) -> Float32:
 
 
 def inverse(coefficients: NDArray[np.floating]) -> Float32:
-    """Pixel blocks of DCT coefficients; the inverse of :func:`forward`.
+    """Inverse DCT: pixel blocks from coefficients; the inverse of :func:`forward`.
 
     Args:
         coefficients: [..., 8, 8], dequantized.
@@ -80,7 +80,7 @@ def to_blocks(plane: NDArray[np.floating]) -> Float32:
         float32 [H/8, W/8, 8, 8].
 
     Raises:
-        ValueError: a side is no multiple of 8.
+        ValueError: a side is not a multiple of 8.
     """
     height, width = plane.shape
     if height % BLOCK or width % BLOCK:
@@ -90,7 +90,7 @@ def to_blocks(plane: NDArray[np.floating]) -> Float32:
 
 
 def from_blocks(blocks: NDArray[np.floating]) -> Float32:
-    """The plane of a grid of blocks; the inverse of :func:`to_blocks`.
+    """Join a grid of blocks into a plane; the inverse of :func:`to_blocks`.
 
     Args:
         blocks: [rows, columns, 8, 8].

@@ -1,4 +1,4 @@
-"""From pixels to the bytes of a picture file, with what the source carried beside its picture."""
+"""Encoding of pixels and metadata into the bytes of a picture file."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .metadata import Metadata
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 LOSSY_QUALITY = {"avif": 90, "jpeg": 95}
-# Of zlib: a third of the time of its usual 6, for files that are 2 % larger.
+# Compression level of zlib: it takes a third of the time of the default 6, for files that are 2 % larger.
 _PNG_LEVEL = 4
 _DEEP_FORMATS = ("png", "tiff")
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How to write a picture.
+    """Format and quality of a picture file to write.
 
     Attributes:
         format: one of :data:`redecode.codec.formats.FORMATS`.
-        quality: 1 … 100 of a lossy format; None is lossless for WebP and LOSSY_QUALITY for AVIF and JPEG.
+        quality: quality of a lossy format, 1 … 100; None for lossless WebP, and for LOSSY_QUALITY of AVIF and JPEG.
     """
 
     format: str = "png"
@@ -39,17 +39,17 @@ class Encoding:
 
 
 def encode(pixels: Pixels, metadata: Metadata, encoding: Encoding, alpha: NDArray[np.uint8] | None = None) -> bytes:
-    """Encode a picture with its metadata, as far as the format can hold it (WebP and AVIF have no comments).
+    """Encode a picture with the metadata that the format can hold (WebP and AVIF have no comments).
 
     Args:
-        pixels: uint8 or, for PNG and TIFF, uint16: [H, W] gray or [H, W, 3] RGB; or uint8 [H, W, 4] CMYK inks, which TIFF and JPEG
-            keep; for the other formats they are converted to sRGB by the picture's colour profile.
-        metadata: to put into the file.
+        pixels: gray [H, W] or RGB [H, W, 3], uint8 or, for PNG and TIFF, uint16; or CMYK inks, uint8 [H, W, 4], which TIFF and JPEG keep,
+            while the picture's colour profile converts them to sRGB for other formats.
+        metadata: metadata to write into the file.
         encoding: format and quality.
-        alpha: uint8 [H, W], put back into gray and RGB pictures.
+        alpha: alpha channel for gray and RGB pictures, uint8 [H, W].
 
     Raises:
-        UnsupportedError: the format cannot hold such a picture or metadata.
+        UnsupportedError: the format cannot hold the picture or its metadata.
     """
     name = encoding.format
     if alpha is not None and name == "jpeg":
@@ -66,21 +66,21 @@ def encode(pixels: Pixels, metadata: Metadata, encoding: Encoding, alpha: NDArra
 
 
 def encode_like(pixels: NDArray[np.uint8], source: JpegImage, metadata: Metadata) -> bytes:
-    """Encode as JPEG with the very tables and sampling of a file.
+    """Encode as JPEG with the tables and the sampling of a source file.
 
-    What comes out has the file's own coefficients wherever the result is consistent with it, and so about its size: a
-    demonstration that nothing was invented, and a restored picture only to decoders that do as redecode does.
+    Wherever the pixels are consistent with the source file, the new file has the same coefficients, and so about the same size. It
+    demonstrates that the restoration contradicts nothing in the source file; but only redecode shows it as a restored picture.
 
     Raises:
-        UnsupportedError: the file is neither gray nor YCbCr of a usual sampling, or its tables are beyond baseline JPEG.
+        UnsupportedError: the source file is neither gray nor YCbCr with a usual sampling, or its tables do not fit baseline JPEG.
     """
     if source.colour_model not in ("gray", "YCbCr") or source.subsampling not in ("gray", "4:4:4", "4:2:2", "4:2:0"):
         kind = f"{source.colour_model} {source.subsampling}"
         raise UnsupportedError(f"a JPEG with the file's own tables is for gray and YCbCr of 4:4:4, 4:2:2 or 4:2:0, not for {kind}")
-    # The encoder gives the first table to luma and the second to both components of chroma.
+    # The encoder uses the first table for luma and the second for both chroma components.
     tables = [component.table for component in source.components]
     if max(int(t.max()) for t in tables) > 255 or not np.array_equal(tables[-1], tables[-len(tables) // 2]):
-        raise UnsupportedError("the file's quantization tables are beyond what a baseline JPEG of two tables can hold")
+        raise UnsupportedError("the file's quantization tables do not fit a baseline JPEG with two tables")
     sampling = {} if source.gray else {"subsampling": source.subsampling}
     options = {"qtables": [t.ravel().tolist() for t in tables[:2]], **sampling, "optimize": True}
     metadata, _ = metadata_.kept_by("jpeg", metadata, len(tables))
@@ -88,24 +88,27 @@ def encode_like(pixels: NDArray[np.uint8], source: JpegImage, metadata: Metadata
 
 
 def left_out(channels: int, metadata: Metadata, name: str, deep: bool = False) -> tuple[str, ...]:
-    """Names of what a file has no place for, or what does not fit its pixels; see :func:`redecode.codec.metadata.kept_by`."""
+    """Names of metadata that a format cannot hold, or that does not fit the pixels; see :func:`redecode.codec.metadata.kept_by`."""
     if channels == 4 and name not in ("tiff", "jpeg"):
-        # The profile of the inks is used up by their conversion.
+        # After the conversion to sRGB, the profile of the inks no longer applies.
         channels, metadata = 3, replace(metadata, icc_profile=None)
     return metadata_.kept_by(name, metadata, channels, deep)[1]
 
 
 def upright(pixels: NDArray[Any], metadata: Metadata) -> tuple[NDArray[Any], Metadata]:
-    """Turn a picture by its EXIF orientation, and set that to upright.
+    """Turn a picture upright by its EXIF orientation, and reset the orientation.
 
     Args:
         pixels: [H, W] or [H, W, channels].
-        metadata: of the picture; a broken EXIF block counts as none.
+        metadata: metadata of the picture; damaged EXIF data count as absent.
+
+    Returns:
+        The pixels and the metadata of the upright picture.
     """
     orientation = metadata_.orientation(metadata)
     if orientation == 1:
         return pixels, metadata
-    # EXIF 2.32, 4.6.4 A: what the first row and the first column of the stored picture show.
+    # EXIF 2.32, 4.6.4 A defines orientations by the sides that the first row and the first column show.
     flipped = {2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1]}
     transposed = pixels.swapaxes(0, 1)
     flipped |= {5: transposed, 6: transposed[:, ::-1], 7: transposed[::-1, ::-1], 8: transposed[::-1]}
@@ -113,7 +116,7 @@ def upright(pixels: NDArray[Any], metadata: Metadata) -> tuple[NDArray[Any], Met
 
 
 def _to_srgb(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, Metadata]:
-    """CMYK inks to sRGB; without a usable profile, by the plain formula that viewers fall back on."""
+    """Convert CMYK inks to sRGB by the colour profile; without a valid profile, by the simple formula of viewers."""
     bare = replace(metadata, icc_profile=None)
     if metadata.icc_profile:
         try:
@@ -140,10 +143,10 @@ def _save(image: Image.Image, name: str, options: dict[str, Any], metadata: Meta
     options = options | metadata_.save_options(metadata, name)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of odd EXIF data, which some encoders look into.
+            warnings.simplefilter("ignore")  # Some encoders warn of invalid EXIF data.
             image.save(buffer, name.upper(), **options)
     except (ValueError, OSError, SyntaxError, OverflowError, TypeError, RuntimeError, struct.error) as error:
-        # Sides beyond what WebP or JPEG can count, metadata beyond what a segment can hold.
+        # Sides longer than WebP or JPEG allow, or metadata longer than a segment.
         raise UnsupportedError(f"{name} cannot hold this picture or its metadata ({error}); choose another format, or --strip") from None
     return metadata_.completed(buffer.getvalue(), metadata, name)
 
@@ -159,7 +162,7 @@ def _encode_deep(pixels: Pixels, metadata: Metadata, name: str, alpha: NDArray[n
 
 
 def _deep_png(pixels: Pixels, metadata: Metadata) -> bytes:
-    # Pillow cannot write 16-bit RGB, pypng cannot write metadata: the chunks of both are put together.
+    # Pillow cannot write 16-bit RGB and pypng cannot write metadata: combine the chunks of both.
     import png
 
     height, width, channels = (*pixels.shape, 1)[:3]
@@ -178,7 +181,7 @@ def _deep_tiff(pixels: Pixels, metadata: Metadata, has_alpha: bool) -> bytes:
     import tifffile
 
     gray = pixels.ndim == 2 or pixels.shape[2] == 2
-    # tifffile writes no EXIF folder: what carries over is the tags of the main one that are text, and the orientation.
+    # tifffile cannot write EXIF subdirectories: keep the text tags of the main directory, and the orientation.
     own = metadata_.tiff_tags(metadata)
     description, software = own.get(metadata_.TIFF_DESCRIPTION), own.get(metadata_.TIFF_SOFTWARE, "")
     tags: list[tuple[int, str, int, Any, bool]] = []

@@ -1,5 +1,5 @@
-"""EXIF data changed in place (EXIF 2.32): every other byte stays where it was, so that maker notes, which count from the data's beginning,
-stay valid.
+"""Editing EXIF data in place (EXIF 2.32): all other bytes keep their positions, so that maker notes, whose offsets count from the
+beginning of the data, stay valid.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ SIGNATURE = b"Exif\0\0"
 
 _ORIENTATION, _EXIF_FOLDER, _MAKER_NOTE = 0x0112, 0x8769, 0x927C
 _THUMBNAIL_OFFSET, _THUMBNAIL_LENGTH = 0x0201, 0x0202
-# Pairs of tags, of the main and the Exif folder, that change places when a picture is turned by a quarter.
+# Pairs of tags for width and height, in the main and the Exif directory, that swap values when a picture is rotated by 90°.
 _PAIRS = ((0x0100, 0x0101), (0x011A, 0x011B), (0xA002, 0xA003), (0xA20E, 0xA20F))
-# What makes the picture upright, by its orientation (4.6.4 A).
+# Transposition that turns a picture upright, by its orientation (4.6.4 A).
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -32,33 +32,33 @@ _THUMBNAIL_QUALITIES = (90, 75, 60, 40)
 
 
 def with_orientation(orientation: int) -> bytes:
-    """EXIF data, with its signature, that tell nothing but an orientation, 1 … 8."""
+    """EXIF data, with signature, that contain only an orientation, 1 … 8."""
     return SIGNATURE + b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, _ORIENTATION, 3, 1, orientation, 0, 0)
 
 
 def orientation(exif: bytes | None) -> int | None:
-    """The orientation, 1 … 8; None where the data have none, or none that makes sense."""
+    """The orientation, 1 … 8; None if it is missing or invalid."""
     folder = _Block(bytearray(exif or b"")).main()
     value = folder.get(_ORIENTATION)
     return value if value in range(1, 9) else None
 
 
 def has_maker_note(exif: bytes | None) -> bool:
-    """Whether there is data in a format of the camera's maker."""
+    """Whether the EXIF data contain a maker note, in the camera maker's own format."""
     block = _Block(bytearray(exif or b""))
     below = block.main().get(_EXIF_FOLDER)
     return below is not None and _MAKER_NOTE in block.folder(below).entries
 
 
 def has_thumbnail(exif: bytes | None) -> bool:
-    """Whether there is a small version of the picture."""
+    """Whether the EXIF data contain a thumbnail."""
     return bool(_Block(bytearray(exif or b"")).thumbnail())
 
 
 def upright(exif: bytes) -> bytes:
-    """EXIF data of a picture that was turned upright: orientation, sizes and thumbnail follow.
+    """EXIF data for a picture that was turned upright, with orientation, sizes and thumbnail changed accordingly.
 
-    Data without an orientation stay as they are. A thumbnail that cannot be turned is dropped (see :func:`has_thumbnail`).
+    Data without an orientation are returned unchanged. A thumbnail that cannot be rotated is dropped (see :func:`has_thumbnail`).
     """
     block = _Block(bytearray(exif))
     turned = orientation(exif)
@@ -78,7 +78,7 @@ def upright(exif: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class _Block:
-    """A TIFF structure behind the signature. Whatever is broken counts as absent."""
+    """EXIF data: the signature and a TIFF structure. Damaged parts count as absent."""
 
     data: bytearray
 
@@ -86,7 +86,7 @@ class _Block:
         return self.folder(self.number(4, 4))
 
     def folder(self, offset: int | None) -> _Folder:
-        """The folder at an offset; an empty one where there is none."""
+        """The directory at an offset; an empty one if there is none."""
         count = self.number(offset, 2) if offset else None
         entries: dict[int, int] = {}
         for index in range(count or 0):
@@ -97,7 +97,7 @@ class _Block:
         return _Folder(self, entries, None if offset is None or count is None else offset + 2 + 12 * count)
 
     def number(self, offset: int | None, size: int) -> int | None:
-        """An unsigned number, at an offset from the beginning of the structure."""
+        """Read an unsigned number at an offset from the beginning of the TIFF structure."""
         byte_order = {b"II": "little", b"MM": "big"}.get(bytes(self.data[len(SIGNATURE) : len(SIGNATURE) + 2]))
         if byte_order is None or offset is None or not self.data.startswith(SIGNATURE):
             return None
@@ -109,14 +109,14 @@ class _Block:
         self.data[len(SIGNATURE) + offset : len(SIGNATURE) + offset + size] = value.to_bytes(size, "little" if little else "big")
 
     def thumbnail(self) -> tuple[_Folder, int, int] | None:
-        """The folder of the thumbnail, and where its JPEG begins and how long it is."""
+        """Directory of the thumbnail, and offset and length of its JPEG in bytes."""
         link = self.main().next_link
         folder = self.folder(self.number(link, 4))
         begin, length = folder.get(_THUMBNAIL_OFFSET), folder.get(_THUMBNAIL_LENGTH)
         return (folder, begin, length) if begin and length else None
 
     def turn_thumbnail(self, turn: Image.Transpose) -> None:
-        """Turn the thumbnail within the room that it has, or unlink it."""
+        """Rotate the thumbnail if the result fits its space, else remove the link to it."""
         found = self.thumbnail()
         if found is None:
             return
@@ -129,20 +129,20 @@ class _Block:
                 folder.set(_ORIENTATION, 1)
                 return
         link = self.main().next_link
-        assert link is not None  # It led to the thumbnail.
+        assert link is not None  # A thumbnail was found through it.
         self.set_number(link, 4, 0)
 
 
 @dataclass(frozen=True)
 class _Folder:
-    """The entries of a folder (an image file directory), by tag, as offsets; and the offset of the link to the next one."""
+    """An image file directory: offsets of its entries by tag, and the offset of the link to the next directory."""
 
     block: _Block
     entries: dict[int, int]
     next_link: int | None
 
     def _place(self, tag: int) -> tuple[int, int] | None:
-        """Where the value of a single short or long number is, and its size."""
+        """Offset and size in bytes of a value that is a single short or long number."""
         at = self.entries.get(tag)
         if at is None or self.block.number(at + 4, 4) != 1:
             return None
@@ -158,7 +158,7 @@ class _Folder:
             self.block.set_number(*place, value)
 
     def swap(self, one: int, other: int) -> None:
-        """Exchange type, count and value of two entries, where both are there."""
+        """Swap type, count and value of two entries, if both exist."""
         if one in self.entries and other in self.entries:
             data, begins = self.block.data, [len(SIGNATURE) + self.entries[tag] + 2 for tag in (one, other)]
             first, second = (data[begin : begin + 10] for begin in begins)
@@ -166,13 +166,13 @@ class _Folder:
 
 
 def _turned_jpegs(data: bytes, turn: Image.Transpose) -> Iterator[bytes]:
-    """A thumbnail turned, as JPEG files of falling quality; none if it cannot be read."""
+    """The rotated thumbnail as JPEG files of decreasing quality; none if it cannot be read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
                 turned = image.transpose(turn)
-        except Exception:  # Whatever Pillow meets in a broken thumbnail.
+        except Exception:  # Pillow raises many kinds of errors for damaged thumbnails.
             return
         for quality in _THUMBNAIL_QUALITIES:
             buffer = io.BytesIO()

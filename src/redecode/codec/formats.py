@@ -1,4 +1,4 @@
-"""The formats of results: names, file name suffixes, media types. Light, so that `redecode --help` needs no NumPy."""
+"""Formats of results: names, file name suffixes, media types. This module does not import NumPy, so that `redecode --help` is fast."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OF_SUFFIX: dict[str, FormatName] = {
 }
 
 
-# How files of these formats begin. RIFF and ISO base media files tell their kind from the ninth byte on.
+# Signatures of these formats, each with its offset in the file. RIFF and ISO base media files have theirs after the first bytes.
 _SIGNATURES: tuple[tuple[bytes, int, FormatName], ...] = (
     (b"\xff\xd8", 0, "jpeg"),
     (b"\x89PNG", 0, "png"),
@@ -30,7 +30,7 @@ _SIGNATURES: tuple[tuple[bytes, int, FormatName], ...] = (
 
 
 def format_of(start: bytes) -> FormatName | None:
-    r"""The format of a file by its first 12 bytes; None for one that is not among FORMATS.
+    r"""The format of a file by its first 12 bytes; None if it is not one of FORMATS.
 
     >>> format_of(b"\xff\xd8\xff\xe0")
     'jpeg'
@@ -48,7 +48,7 @@ def suffix_of(name: FormatName) -> str:
 
 
 def media_type(name: FormatName) -> str:
-    """As in HTTP's Content-Type.
+    """Media type of a format, for HTTP's Content-Type.
 
     >>> media_type("avif")
     'image/avif'

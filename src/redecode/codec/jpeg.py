@@ -1,7 +1,7 @@
-"""Bytes ↔ :class:`JpegImage`: everything that a JPEG file holds about its picture.
+"""JPEG files: reading them into a :class:`JpegImage`, and compressing pixels.
 
-The header is read by a small strict marker walk (`markers`) that decides what is supported; only then does libjpeg see the
-file, stripped of the segments that it does not need for the coefficients.
+A small strict parser (`markers`) reads the header and decides whether the file is supported. Only then does libjpeg decode the
+coefficients, from a file without the segments that it does not need.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from .quality import nearest_quality
 from .trace import Trace
 
 MAX_PIXELS = 268_435_456
-# Blocks that the scans of a file may visit in all. The largest picture takes 100 million with the scans that encoders write. With Huffman
-# codes a visit without data takes 35 ns at worst, so that no file, however small, keeps a processor busy for more than seconds.
+# Maximum number of blocks that the scans of a file visit in total. The largest picture needs 100 million with the scans that encoders
+# write. With Huffman codes, a visit without data takes at most 35 ns, so that even a small malicious file takes seconds at most.
 MAX_VISITS = 1 << 27
-# With an arithmetic coder a visit takes half a microsecond at worst. So many are free; for more, the file must have at least this many bits
-# for each. (Real pictures of this size have ten times as many; what is certain, such as a blank picture, takes next to none.)
+# With arithmetic coding, a visit takes up to half a microsecond. Beyond this number of visits, a file must have at least this number of
+# bits per visit. (Real pictures of this size have ten times as many; a blank picture has next to none.)
 _FREE_VISITS, _LEAST_BITS_PER_VISIT = 1 << 24, 0.01
-# Above this size a Huffman-coded picture must have data for at least this share of its blocks: each has a bit at least, a file of fewer
-# bits is all but empty, and its header the only reason to spend gigabytes and minutes on it.
+# Above this number of pixels, a Huffman-coded picture must have data for at least this share of its blocks, at one bit per block: a file
+# with less is nearly empty, and not worth the gigabytes and minutes that its header asks for.
 _SIZE_WORTH_DATA, _LEAST_DATA = 1_000_000, 0.2
 
 Float32 = NDArray[np.float32]
 
-# Sampling factors (horizontal, vertical) of luma over chroma at (1, 1), and the usual names of the ratio.
+# Usual names of chroma subsampling, by the sampling factors (horizontal, vertical) of luma with chroma at (1, 1).
 _SUBSAMPLING_NAMES = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
-# What compress() can write: the ones that Pillow's encoder knows.
+# Subsampling that compress() can write: those of Pillow's encoder.
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 
 
 @dataclass(frozen=True)
 class Component:
-    """One colour component as the file stores it.
+    """A colour component of a JPEG file.
 
     Attributes:
-        coefficients: int16 [rows, columns, 8, 8], quantized DCT coefficients on the component's own 8×8 grid.
-        table: uint16 [8, 8], quantization steps in natural (not zigzag) order.
-        sampling: (horizontal, vertical) sampling factors, 1 … 4.
+        coefficients: quantized DCT coefficients on the component's own 8×8 grid, int16 [rows, columns, 8, 8].
+        table: quantization steps in natural (not zigzag) order, uint16 [8, 8].
+        sampling: (horizontal, vertical) sampling factors, 1 … 4 each.
         size: (height, width) of the component in samples, without the padding to whole blocks.
     """
 
@@ -59,7 +59,7 @@ class Component:
     size: tuple[int, int]
 
     def plane(self) -> Float32:
-        """Dequantized samples, float32 [height, width]; 0 … 255 but neither rounded nor clipped."""
+        """Decode the samples: float32 [height, width], about 0 … 255, neither rounded nor clipped."""
         blocks = dct.inverse(self.coefficients.astype(np.float32) * self.table)
         height, width = self.size
         return dct.from_blocks(blocks)[:height, :width] + np.float32(128)
@@ -67,13 +67,13 @@ class Component:
 
 @dataclass(frozen=True)
 class Past:
-    """An earlier, stronger compression of a file's picture, and where in it that shows.
+    """An earlier, stronger compression of a file's picture.
 
     Attributes:
-        trace: its block grid and its tables.
-        holds: bool [rows, columns], for each `unit` of the file whether it fits the earlier compression.
-        image: the earlier file, of the same size and sampling, where it had the same block grid and could be recovered; else None.
-            It has a meaning where `holds` is true.
+        trace: block grid and tables of the earlier compression.
+        holds: bool [rows, columns]: for each `unit` of the file, whether it fits the earlier compression.
+        image: the earlier file, with the same size and sampling, if it had the same block grid and could be recovered; else None.
+            It is valid where `holds` is true.
     """
 
     trace: Trace
@@ -81,16 +81,16 @@ class Past:
     image: JpegImage | None = None
 
     def crop(self, rows: tuple[int, int], columns: tuple[int, int], unit: tuple[int, int]) -> Past:
-        """The past of a part of the picture, see :meth:`JpegImage.crop`."""
+        """The earlier compression of a part of the picture, see :meth:`JpegImage.crop`."""
         held = tuple(slice(first // side, -(-last // side)) for (first, last), side in zip((rows, columns), unit, strict=True))
         # The part begins with a whole block, so that the offset stays.
         return replace(self, holds=self.holds[held], image=self.image and self.image.crop(rows, columns))
 
     def told(self, quality: int) -> str:
-        """The history of the file, in words: "compressed at about quality 10, cropped and compressed again at 75 (99 % sure)".
+        """The history of the file as text: "compressed at about quality 10, cropped and compressed again at 75 (99 % sure)".
 
         Args:
-            quality: of the file itself.
+            quality: quality factor of the file itself.
         """
         trace = self.trace
         cropped = "" if trace.offset == (0, 0) else ", cropped"
@@ -102,18 +102,18 @@ class JpegImage:
     """A parsed JPEG.
 
     Attributes:
-        width: in pixels.
-        height: in pixels.
-        components: as many as the colour model has.
+        width: width in pixels.
+        height: height in pixels.
+        components: the colour components, 1, 3 or 4.
         max_sampling: largest (horizontal, vertical) sampling factors in the file: those of a component at full size.
-        colour_model: "gray", "YCbCr" (full range, ITU-R BT.601 as in JFIF), "RGB", "CMYK" or "YCCK"; the last two hold inks as Adobe
-            writes them, that is inverted (but for the YCC of YCCK, which is that of the inks themselves).
+        colour_model: "gray", "YCbCr" (full range, ITU-R BT.601 as in JFIF), "RGB", "CMYK" or "YCCK". The last two hold inverted inks, as
+            Adobe writes them, except that the YCC of YCCK encodes the inks without inversion.
         progressive: whether the frame is progressive (SOF2, SOF10).
-        damaged: whether picture data is missing or corrupt; what could be read is there, the rest is gray.
-        past: an earlier, stronger compression that shows in the coefficients (see :mod:`redecode.codec.recompression`); None where none
-            does, or was looked for.
-        trailing: bytes after the picture's end (a second picture, a gain map, a video), which are left alone.
-        trailing_kind: what they are.
+        damaged: whether picture data is missing or corrupt. Readable parts are decoded, the rest is gray.
+        past: an earlier, stronger compression found in the coefficients (see :mod:`redecode.codec.recompression`); None if there
+            is none, or if it was not searched for.
+        trailing: number of bytes after the picture's end (a second picture, a gain map, a video), which are ignored.
+        trailing_kind: kind of these bytes, as text.
         metadata: EXIF, ICC profile and the like.
     """
 
@@ -136,22 +136,22 @@ class JpegImage:
 
     @property
     def source_format(self) -> FormatName:
-        """Of the file."""
+        """Format of the file."""
         return "jpeg"
 
     @property
     def channels(self) -> int:
-        """How many planes there are."""
+        """Number of planes."""
         return len(self.components)
 
     @property
     def alpha(self) -> None:
-        """A JPEG has no transparency."""
+        """Always None: a JPEG has no transparency."""
         return None
 
     @property
     def compressed(self) -> bool:
-        """Whether there is something to restore: always."""
+        """Always True: a JPEG has something to restore."""
         return True
 
     @property
@@ -161,31 +161,31 @@ class JpegImage:
 
     @property
     def cells(self) -> JpegImage:
-        """The file whose quantization cells the result must lie in: this."""
+        """The file whose quantization cells the result must lie in: this file."""
         return self
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know about the file, one sentence each."""
+        """Notes for the user about the file, one sentence each."""
         notes = []
         if self.damaged:
-            notes.append("parts of the picture data are missing or corrupt; what is there was restored")
+            notes.append("parts of the picture data are missing or corrupt; the rest was restored")
         if self.past:
-            notes.append(self._told_of_past(self.past))
+            notes.append(self._note_of_past(self.past))
         if self.trailing:
             notes.append(f"{self.trailing} bytes after the picture ({self.trailing_kind}) were left out")
         return tuple(notes)
 
-    def _told_of_past(self, past: Past) -> str:
+    def _note_of_past(self, past: Past) -> str:
         quality, share = past.trace.quality, past.holds.mean()
         if past.trace.forced and share:
             return f"it was restored as a picture of quality {quality}, as asked"
         if past.trace.forced and self.colour_model not in ("gray", "YCbCr"):
             return f"a quality can be forced on gray and YCbCr-coded JPEGs; this {self.colour_model}-coded one was restored as it is"
         if past.trace.forced:
-            return f"it was to be restored as a picture of quality {quality}, but its own is {self.quality}: restored as it is"
-        where = "" if share == 1 else f" where it shows, in {share:.0%} of the picture"
-        return f"it was {past.told(self.quality)}, and restored from the first{where}; --as-is ignores that"
+            return f"it was not restored as a picture of quality {quality}, as its own quality is {self.quality}; it was restored as it is"
+        where = "" if share == 1 else f", where that is visible, in {share:.0%} of the picture"
+        return f"it was {past.told(self.quality)}, and restored from the first compression{where}; --as-is ignores that compression"
 
     @property
     def subsampling(self) -> str:
@@ -198,9 +198,9 @@ class JpegImage:
         return ",".join(f"{h}x{v}" for h, v in factors)
 
     def parts(self) -> tuple[JpegImage, ...]:
-        """The picture as gray and YCbCr pictures, which is what the networks know.
+        """Split the picture into gray and YCbCr pictures, the inputs of the networks.
 
-        Every component of RGB and CMYK is a gray picture of its own; YCCK is a YCbCr picture and a gray one.
+        Each component of RGB and CMYK becomes a gray picture; YCCK becomes a YCbCr picture and a gray one.
         """
         if self.colour_model in ("gray", "YCbCr"):
             return (self,)
@@ -211,15 +211,14 @@ class JpegImage:
         return parts
 
     def planes(self, rounded: bool = False) -> Float32:
-        """All components at full size.
+        """Decode all components at full size.
 
         Args:
-            rounded: round the samples to 0 … 255 before any interpolation, as decoders do that give 8 bits.
+            rounded: whether to round the samples to integers 0 … 255 before the interpolation, as decoders to 8 bits do.
 
         Returns:
-            float32 [components, height, width], 0 … 255 but neither rounded nor clipped. Subsampled
-            components are interpolated linearly between sample centres, which for factors of 2 is the "fancy
-            upsampling" of libjpeg.
+            float32 [components, height, width], about 0 … 255, neither rounded nor clipped. Subsampled components are interpolated
+            linearly between sample centres, which for factors of 2 is libjpeg's "fancy upsampling".
         """
         h_max, v_max = self.max_sampling
         size = (self.height, self.width)
@@ -229,24 +228,24 @@ class JpegImage:
 
     @property
     def origin(self) -> tuple[int, int]:
-        """Rows and columns that are missing above and left of the picture to begin with a whole block: none."""
+        """Rows and columns missing above and left of the picture to begin with a whole block: none."""
         return 0, 0
 
     @property
     def unit(self) -> tuple[int, int]:
-        """Rows and columns of an MCU of all components: what :meth:`crop` begins with a multiple of."""
+        """Rows and columns of pixels in an MCU of all components: parts of :meth:`crop` begin at multiples of it."""
         h_max, v_max = self.max_sampling
         return dct.BLOCK * v_max, dct.BLOCK * h_max
 
     def crop(self, rows: tuple[int, int], columns: tuple[int, int]) -> JpegImage:
-        """A part of the picture, as a picture of its own; the coefficients are shared, not copied.
+        """Crop the picture; the coefficients are shared, not copied.
 
-        Subsampled components are interpolated to full size within the part: near its inner borders, :meth:`planes` differs from
-        the whole's by what a chroma sample covers.
+        Subsampled components are interpolated within the part, so that :meth:`planes` differs from the whole picture's near the inner
+        borders, over the pixels of one chroma sample.
 
         Args:
-            rows: first, and one past the last; both multiples of `unit`, or the picture's end.
-            columns: likewise.
+            rows: first row and one past the last; both multiples of `unit`, or the picture's end.
+            columns: first column and one past the last, likewise.
         """
         height, width = rows[1] - rows[0], columns[1] - columns[0]
         h_max, v_max = self.max_sampling
@@ -262,13 +261,13 @@ class JpegImage:
 
     @property
     def as_is(self) -> JpegImage:
-        """The picture without its past."""
+        """The picture without its earlier compression."""
         return replace(self, past=None)
 
     def tables(self) -> NDArray[np.uint16]:
         """Quantization steps of luma and chroma, uint16 [2, 8, 8].
 
-        Chroma is Cb's (files whose Cb and Cr tables differ are rare); a gray file has 1 throughout.
+        The chroma table is that of Cb (files with different tables for Cb and Cr are rare); for a gray file all its entries are 1.
         """
         luma = self.components[0].table
         chroma = np.ones_like(luma) if self.gray else self.components[1].table
@@ -276,50 +275,50 @@ class JpegImage:
 
 
 def _blocks(span: tuple[int, int], end: int, factor: int, largest: int) -> slice:
-    """A span of pixels in blocks of a component; at the picture's end with all blocks that there are, which may be more than it shows."""
+    """Convert a span of pixels to blocks of a component; at the picture's end it includes the blocks of padding."""
     first, last = (edge * factor // largest // dct.BLOCK for edge in span)
     return slice(first, None if span[1] == end else last)
 
 
 def coefficients_of(plane: Float32, component: Component, image: JpegImage) -> Float32:
-    """DCT coefficients of a full-size plane's samples on a component's own grid.
+    """DCT coefficients of a full-size plane on the grid of a component, neither quantized nor rounded.
 
     Args:
         plane: float32 [H, W], 0 … 255.
-        component: one whose sampling factors divide the largest ones.
-        image: the file that it is of.
+        component: a component whose sampling factors divide the largest ones.
+        image: the component's file.
 
     Returns:
-        float32 [rows, columns, 8, 8], like the component's.
+        float32 [rows, columns, 8, 8], shaped like the component's coefficients.
     """
     rows, columns = component.coefficients.shape[:2]
     down, right = pixels_per_sample(component, image)
     padding = [(0, rows * dct.BLOCK * down - plane.shape[0]), (0, columns * dct.BLOCK * right - plane.shape[1])]
     padded = np.pad(plane, padding, mode="edge")
     if (down, right) != (1, 1):
-        # Encoders average the pixels of a chroma sample. Among all changes of the pixels that give the samples a certain change, the
-        # smallest is the same one for all pixels of a sample: that makes this the orthogonal projection.
+        # Encoders average the pixels of a chroma sample. The smallest change of pixels that changes the averages in a given way is equal
+        # for all pixels of a sample: therefore adding the same correction to all of them is the orthogonal projection.
         padded = np.asarray(Image.fromarray(padded).reduce((right, down)))
     return dct.forward(dct.to_blocks(padded - np.float32(128)))
 
 
 def pixels_per_sample(component: Component, image: JpegImage) -> tuple[int, int]:
-    """Rows and columns of pixels that a sample stands for."""
+    """Rows and columns of pixels that share a sample of a component."""
     return image.max_sampling[1] // component.sampling[1], image.max_sampling[0] // component.sampling[0]
 
 
 def upsample(plane: Float32, factors: tuple[Fraction, Fraction], size: tuple[int, int]) -> Float32:
-    """Enlarge a subsampled plane, linearly between sample centres (edges repeated).
+    """Upsample a plane by linear interpolation between sample centres, with repeated edges.
 
     Args:
         plane: [h, w].
-        factors: how many pixels of the result one sample covers, (vertical, horizontal).
+        factors: number of pixels of the result per sample, (vertical, horizontal).
         size: (height, width) of the result.
 
     Returns:
         float32 [height, width].
     """
-    # Along the rows first, where pixels are not neighbours in memory and the plane is small still.
+    # Horizontally first, while the plane is small: these pixels are not neighbours in memory.
     for axis in (1, 0):
         if factors[axis] != 1:
             plane = _interpolate(plane, axis, factors[axis], size[axis])
@@ -328,7 +327,7 @@ def upsample(plane: Float32, factors: tuple[Fraction, Fraction], size: tuple[int
 
 def _interpolate(plane: Float32, axis: int, factor: Fraction, length: int) -> Float32:
     covers, samples = factor.as_integer_ratio()
-    # As rows, with the edges repeated as far as any pixel looks.
+    # With the axis first, and edges repeated as far as the interpolation reads.
     rows = np.pad(np.moveaxis(plane, axis, 0), [(1, samples + 1), (0, 0)], mode="edge")
     result = np.empty((length, plane.shape[1]) if axis == 0 else (plane.shape[0], length), np.float32)
     # The weights repeat every `covers` pixels, `samples` rows further on.
@@ -343,7 +342,7 @@ def _interpolate(plane: Float32, axis: int, factor: Fraction, length: int) -> Fl
 
 
 def compress(image: NDArray[np.uint8], quality: int, subsampling: str = "4:2:0") -> bytes:
-    """Encode with libjpeg's scaled standard tables, baseline, as Pillow does.
+    """Encode a baseline JPEG with libjpeg's scaled standard tables, like Pillow.
 
     Args:
         image: uint8 [H, W] (one-component file) or [H, W, 3] RGB.
@@ -370,29 +369,29 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
 
     Args:
         data: the whole file.
-        max_pixels: refuse files whose header claims more.
+        max_pixels: maximum number of pixels that the header may claim.
 
     Raises:
-        UnreadableError: empty, no JPEG, or damaged before anything can be shown.
-        UnsupportedError: lossless, hierarchical or 12-bit coding; two components, or more than four.
-        TooLargeError: more than max_pixels, or a side that libjpeg cannot count.
-        LimitError: hundreds of scans, or many over a large picture.
+        UnreadableError: the file is empty, not a JPEG, or damaged before any picture data.
+        UnsupportedError: the coding is lossless, hierarchical or 12-bit; or there are two components, or more than four.
+        TooLargeError: the picture has more than max_pixels, or a side beyond libjpeg's limit.
+        LimitError: the file has hundreds of scans, or many scans of a large picture.
     """
     segments = markers.walk(data)
     frame = segments.frame
     _refuse_bombs(segments, max_pixels)
     coefficients, warnings = libjpeg.read_coefficients(segments.stripped, frame.blocks, segments.padding)
     if warnings and segments.restarts_dropped:
-        # They were in their place after all.
+        # The dropped restart markers may have been in their places: decode again with them.
         segments = markers.walk(data, keep_restarts=True)
         coefficients, warnings = libjpeg.read_coefficients(segments.stripped, frame.blocks, segments.padding)
     h_max, v_max = _max_factors(frame.sampling)
     components = []
     for values, table, (h, v) in zip(coefficients, segments.tables, frame.sampling, strict=True):
         size = (-(-frame.height * v // v_max), -(-frame.width * h // h_max))
-        # A file that ends before a component's first scan may lack its table too; without coefficients any does.
+        # A file that ends before a component's first scan may lack its table too; without coefficients any table will do.
         steps = np.array(table or (1,) * 64, np.uint16).reshape(8, 8)
-        # A step of 0 makes nothing of a coefficient, for every decoder: the same as a coefficient of 0 with any step.
+        # With a step of 0, every decoder gets 0: set the coefficient to 0 and the step to 1, which means the same.
         values[:, :, steps == 0] = 0
         components.append(Component(values, np.maximum(steps, 1), (h, v), size))
     return JpegImage(
@@ -410,7 +409,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> JpegImage:
 
 
 def _kind(trailing: bytes) -> str:
-    """What to call the bytes after a picture."""
+    """Kind of the bytes after a picture, as text."""
     if b"hdrgm:" in trailing or b"urn:iso:std:iso:ts:21496" in trailing:
         return "a gain map for displays of high dynamic range"
     if b"ftyp" in trailing[:64]:
@@ -419,16 +418,17 @@ def _kind(trailing: bytes) -> str:
 
 
 def refuse_too_large(width: int, height: int, max_pixels: int) -> None:
-    """
+    """Refuse a picture with too many pixels.
+
     Raises:
-        TooLargeError: a header claims more than max_pixels.
+        TooLargeError: width · height is larger than max_pixels.
     """
     if width * height > max_pixels:
         raise TooLargeError(f"the header claims {width}×{height} pixels, over the limit of {max_pixels / 1e6:.0f} megapixels")
 
 
 def _refuse_bombs(segments: markers.Segments, max_pixels: int) -> None:
-    """By the header and the length of the data, before anything of the picture's size is allocated."""
+    """Refuse decompression bombs by the header and the length of the data, before memory for the picture is allocated."""
     frame = segments.frame
     pixels = frame.width * frame.height
     refuse_too_large(frame.width, frame.height, max_pixels)
@@ -444,14 +444,14 @@ def _refuse_bombs(segments: markers.Segments, max_pixels: int) -> None:
 
 
 def _colour_model(segments: markers.Segments) -> str:
-    """By the rules of libjpeg."""
+    """Colour model of the file, by the rules of libjpeg."""
     count, transform = len(segments.frame.identifiers), segments.adobe_transform
     if count == 1:
         return "gray"
     if count == 4:
         return "YCCK" if transform == 2 else "CMYK"
     if segments.jfif:
-        return "YCbCr"  # A JFIF header rules out all else.
+        return "YCbCr"  # A JFIF header rules out RGB.
     return "RGB" if transform == 0 or (transform is None and segments.frame.identifiers == b"RGB") else "YCbCr"
 
 

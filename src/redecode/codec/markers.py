@@ -1,11 +1,11 @@
-"""The marker segments of a JPEG file (ITU-T T.81, annex B), walked in pure Python.
+"""Parser of the marker segments of a JPEG file (ITU-T T.81, annex B), in pure Python.
 
-The walk decides what is supported, collects tables and metadata, and writes the file anew for libjpeg: only the segments that the
-coefficients need, each of them checked. Whatever a hostile file holds, libjpeg's own parsing of the header cannot fail on the result.
-It is strict up to the first scan. After it, where a viewer would go on showing what it has, the file is cut at the damage.
+The parser decides whether a file is supported, collects tables and metadata, and writes a new file for libjpeg with only the segments that
+the coefficients need, each of them validated: libjpeg cannot fail on the header of that file, however malicious the input. The parser is
+strict up to the first scan. After the first scan it cuts the file at the first damage, where a viewer would show the picture so far.
 
-Viewers open files that break the standard in harmless ways; so does the walk, which puts these right for libjpeg: components of equal
-numbers, scan headers of sequential files with a meaningless spectral range, restart markers out of place, padding, a missing end marker.
+Like viewers, the parser accepts files that break the standard in harmless ways, and corrects them for libjpeg: components with equal
+identifiers, scan headers of sequential files with a meaningless spectral range, misplaced restart markers, padding, a missing end marker.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from ..errors import LimitError, RedecodeError, TooLargeError, UnreadableError, UnsupportedError
 
-# T.81 table B.1: frames that 8-bit decoders read (the last two are arithmetic-coded), and what the others are called.
+# Frame markers of T.81, table B.1: those that 8-bit decoders read (the last two are arithmetic-coded), and names of the others.
 _SUPPORTED_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 _OTHER_FRAMES = {
     0xC3: "lossless",
@@ -38,20 +38,20 @@ _SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DAC = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0
 _APP0, _APP14, _APP15, _COM = 0xE0, 0xEE, 0xEF, 0xFE
 _NEEDED = _SUPPORTED_FRAMES | {_SOS, _DQT, _DHT, _DRI, _DAC}
 
-# Encoders write about ten scans, the standard's progression rules would allow some hundreds. Every scan visits every block, so a
-# small file with very many of them over a large frame would keep a decoder busy for hours.
+# Maximum number of scans. Encoders write about ten; the standard allows some hundreds. Each scan visits all blocks, so a small file
+# with many scans of a large frame would keep a decoder busy for hours.
 MAX_SCANS = 500
-# libjpeg decodes no longer side.
+# Maximum side in pixels that libjpeg decodes.
 MAX_SIDE = 65_500
 
-# Within entropy-coded data 0xFF is followed by 0 (stuffing), a restart marker, or more 0xFF. Anything from 0xC0 on ends it;
-# smaller codes are reserved and appear in damaged files only, mostly where the stuffed 0 was hit.
+# In entropy-coded data, 0xFF is followed by 0 (stuffing), a restart marker, or more 0xFF. Other codes from 0xC0 on end the data; smaller
+# codes are reserved and appear in damaged files only, mostly where the stuffed 0 was changed.
 _SCAN_END = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 _RESERVED = re.compile(rb"\xff[\x01-\xbf]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
-# A restart that nothing follows.
+# Restart markers at the end of the data.
 _LAST_RESTART = re.compile(rb"(?:\xff[\xd0-\xd7])+\Z")
-# Any marker, behind whatever does not belong there.
+# Any marker.
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 
 # The order in which a segment lists the 64 entries of a table: entry i belongs at natural (row by row) position ZIGZAG[i].
@@ -68,9 +68,15 @@ Table = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame header: the picture's size and coding and, per component, identifier, (horizontal, vertical) sampling and table slot.
+    """A frame header.
 
-    Identifiers are as in the file, where some components may share one.
+    Attributes:
+        width, height: size of the picture in pixels.
+        progressive: whether the coding is progressive.
+        arithmetic: whether the coding is arithmetic.
+        identifiers: identifier of each component in the file, not necessarily unique.
+        sampling: (horizontal, vertical) sampling factors of each component.
+        slots: number of each component's quantization table, 0 … 3.
     """
 
     width: int
@@ -83,29 +89,29 @@ class Frame:
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
-        """Rows and columns of 8×8 blocks per component (T.81, A.1.1 and A.2.4): the very sizes to which libjpeg comes."""
+        """Rows and columns of 8×8 blocks per component (T.81, A.1.1 and A.2.4), the same as in libjpeg."""
         h_max, v_max = max(h for h, _ in self.sampling), max(v for _, v in self.sampling)
         return [(-(-self.height * v // (8 * v_max)), -(-self.width * h // (8 * h_max))) for h, v in self.sampling]
 
 
 @dataclass
 class Segments:
-    """What the walk has found.
+    """The parsed segments of a file.
 
     Attributes:
         frame: the frame header.
         tables: quantization steps per component, 64 in natural order, 0 where the file has 0; None for a component without a table.
-        damaged: whether data is known to be missing or corrupt: scans that complete the picture, or bytes of them. Whether all
-            blocks of a scan are there, libjpeg knows.
-        stripped: the file with nothing but what libjpeg needs.
-        visits: how many blocks its scans visit in all.
-        coded: bytes of entropy-coded data.
-        restarts_dropped: whether restart markers are left out of `stripped`, as they seem to be out of place.
+        damaged: whether data is known to be missing or corrupt: scans that complete the picture, or bytes in scans. Only libjpeg can tell
+            whether all blocks of a scan are there.
+        stripped: the file for libjpeg, with only the segments that it needs.
+        visits: total number of blocks that the scans visit.
+        coded: number of bytes of entropy-coded data.
+        restarts_dropped: whether `stripped` leaves out restart markers that seem misplaced.
         padding: the largest number of zero bytes at the end of a scan, which may be data or padding.
-        application: marker and payload of each application segment and comment, in the file's order.
+        application: marker and payload of each application segment and comment, in the order of the file.
         jfif: whether one of them is a JFIF header.
-        adobe_transform: the colour transform of Adobe's segment; None where absent.
-        trailing: bytes after the end marker (a second picture, a video, a gain map).
+        adobe_transform: colour transform in Adobe's segment; None without such a segment.
+        trailing: number of bytes after the end marker (a second picture, a video, a gain map).
     """
 
     frame: Frame
@@ -123,17 +129,17 @@ class Segments:
 
 
 def walk(data: bytes, keep_restarts: bool = False) -> Segments:
-    """Walk a whole file.
+    """Parse the segments of a JPEG file.
 
     Args:
-        data: the file.
-        keep_restarts: leave restart markers in scans, also where they are out of place.
+        data: the whole file.
+        keep_restarts: whether to keep restart markers that seem misplaced.
 
     Raises:
-        UnreadableError: empty, no JPEG, or damaged before its picture data begins.
-        UnsupportedError: lossless, hierarchical or 12-bit coding; two components, or more than four.
-        TooLargeError: a side of more than MAX_SIDE.
-        LimitError: more than MAX_SCANS scans.
+        UnreadableError: the file is empty, not a JPEG, or damaged before its picture data.
+        UnsupportedError: the coding is lossless, hierarchical or 12-bit; or there are two components, or more than four.
+        TooLargeError: a side is longer than MAX_SIDE.
+        LimitError: the file has more than MAX_SCANS scans.
     """
     if not data:
         raise UnreadableError("the file is empty")
@@ -172,8 +178,8 @@ def lossless_segments(data: bytes) -> tuple[tuple[int, bytes], ...] | None:
 
 
 def _segment(data: bytes, position: int) -> tuple[int, bytes, int]:
-    """The next segment from a position on: its marker, its payload, and the position after it."""
-    # Any number of fill bytes 0xFF may stand before a marker (B.1.1.2). Viewers step over other bytes, too.
+    """The next segment after a position: its marker, its payload, and the position after it."""
+    # Any number of fill bytes 0xFF may precede a marker (B.1.1.2). Viewers skip other bytes too.
     found = _MARKER.search(data, position)
     if not found:
         raise UnreadableError("the file ends before its picture data begins")
@@ -204,7 +210,7 @@ class _State:
     keep_restarts: bool = False
     restarts_dropped: bool = False
     restart_interval: int = 0
-    # The bits that each coefficient of a component still lacks; None where no scan has brought it yet.
+    # Number of low bits that are still missing of each coefficient, by component; None before its first scan.
     missing_bits: dict[int, list[int | None]] = field(default_factory=dict)
     kept: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
     application: list[tuple[int, bytes]] = field(default_factory=list)
@@ -238,7 +244,7 @@ class _State:
             self.kept.append(struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload)
 
     def take_scan(self, data: bytes, position: int) -> int:
-        """Keep the entropy-coded data that begins at a position; returns where it ends."""
+        """Keep the entropy-coded data that begins at a position; return the position of its end."""
         found = _SCAN_END.search(data, position)
         end = found.start() if found else len(data)
         if end == position and self.scans == 1:
@@ -256,7 +262,7 @@ class _State:
         return end
 
     def result(self, ended: bool, trailing: int) -> Segments:
-        assert self.frame is not None  # There was a scan, and no scan is taken without a frame.
+        assert self.frame is not None  # There was a scan, and a scan needs a frame.
         tables = tuple(self.tables.get(i, self.slots.get(slot)) for i, slot in enumerate(self.frame.slots))
         return Segments(
             frame=self.frame,
@@ -274,7 +280,7 @@ class _State:
         )
 
     def _complete(self, ended: bool) -> bool:
-        """Whether the scans bring the whole picture. A file that has an end may leave out coefficients that are all zero."""
+        """Whether the scans complete the picture. A file with an end marker may leave out coefficients that are all zero."""
         assert self.frame is not None
         for component in range(len(self.frame.identifiers)):
             bits = self.missing_bits.get(component)
@@ -288,28 +294,28 @@ class _State:
         if marker in _OTHER_FRAMES:
             kind = _OTHER_FRAMES[marker]
             lossy = "lossless" not in kind
-            advice = "save it as a PNG with a program that shows it" if lossy else "it has lost nothing that could be restored"
+            advice = "save it as a PNG with a program that can open it" if lossy else "it has lost nothing, so there is nothing to restore"
             raise UnsupportedError(f"{kind} JPEG files are not supported; {advice}")
         self.frame = _parse_frame(marker, payload)
 
     def _take_scan_header(self, payload: bytes) -> bytes:
-        """Check a scan header; returns it as libjpeg is to read it."""
+        """Check a scan header and return it in the form for libjpeg."""
         if self.frame is None:
             raise UnreadableError("the file is damaged: it has no frame header")
         if self.scans == MAX_SCANS:
             raise LimitError(f"the file has more than {MAX_SCANS} scans, far more than any encoder writes")
         count = payload[0] if payload else 0
         if count == 0 or len(payload) != 4 + 2 * count:
-            raise UnreadableError("the file is damaged: a scan header makes no sense")
+            raise UnreadableError("the file is damaged: a scan header is invalid")
         components = self._components(payload[1 : 1 + 2 * count : 2])
         blocks = self.frame.blocks
-        # In a sequential file these have no other meaning, whatever they are.
+        # Sequential files always have these values: the bytes in the file are ignored.
         first, last, bits = payload[-3:] if self.frame.progressive else (0, 63, 0)
         for component in components:
             slot = self.frame.slots[component]
             if slot not in self.slots:
                 raise UnreadableError("the file is damaged: a quantization table is missing")
-            # A table may be replaced between scans; a component keeps the one that its first scan found (B.2.4.1).
+            # A table may be replaced between scans; a component keeps the table of its first scan (B.2.4.1).
             self.tables.setdefault(component, self.slots[slot])
             self.visits += blocks[component][0] * blocks[component][1]
             missing = self.missing_bits.setdefault(component, [None] * 64)
@@ -320,13 +326,13 @@ class _State:
         return bytes([count]) + numbers + bytes([first, last, bits])
 
     def _components(self, identifiers: bytes) -> list[int]:
-        """Which components a scan is of. Where several have the same identifier, the next of them that has had no scan."""
+        """The components of a scan. If several have the same identifier, it is the next one without a scan so far."""
         assert self.frame is not None
         chosen: list[int] = []
         for identifier in identifiers:
             same = [i for i, own in enumerate(self.frame.identifiers) if own == identifier and i not in chosen]
             if not same:
-                raise UnreadableError("the file is damaged: a scan header makes no sense")
+                raise UnreadableError("the file is damaged: a scan header is invalid")
             chosen.append(next((i for i in same if i not in self.tables), same[0]))
         return chosen
 
@@ -343,10 +349,10 @@ def _parse_frame(marker: int, payload: bytes) -> Frame:
     if len(payload) < 6:
         raise UnreadableError("the file is damaged: its frame header is too short")
     precision, height, width, count = struct.unpack_from(">BHHB", payload)
-    if precision not in (8, 12):  # 16 bits go with lossless coding only, which has been refused by then.
-        raise UnreadableError("the file is damaged: its frame header makes no sense")
+    if precision not in (8, 12):  # 16 bits exist in lossless coding only, which is refused earlier.
+        raise UnreadableError("the file is damaged: its frame header is invalid")
     if precision != 8:
-        raise UnsupportedError(f"{precision}-bit JPEG files are not supported; save it as a PNG of 8 bits with a program that shows it")
+        raise UnsupportedError(f"{precision}-bit JPEG files are not supported; save it as an 8-bit PNG with a program that can open it")
     if width == 0 or height == 0:
         raise UnreadableError("the header gives the picture a size of zero")
     if max(width, height) > MAX_SIDE:
@@ -360,9 +366,9 @@ def _parse_frame(marker: int, payload: bytes) -> Frame:
     if not all(1 <= h <= 4 and 1 <= v <= 4 for h, v in sampling):
         raise UnreadableError("the file is damaged: a sampling factor is out of range")
     if max(slots) > 3:
-        raise UnreadableError("the file is damaged: its frame header makes no sense")
+        raise UnreadableError("the file is damaged: its frame header is invalid")
     if count == 1:
-        sampling = ((1, 1),)  # The factors of a single component have no meaning (A.2.2).
+        sampling = ((1, 1),)  # The sampling factors of a single component have no effect (A.2.2).
     return Frame(width, height, marker in _PROGRESSIVE, marker in _ARITHMETIC, identifiers, sampling, tuple(slots))
 
 
@@ -373,7 +379,7 @@ def _quantization_tables(payload: bytes) -> Iterator[tuple[int, Table]]:
         size = 128 if wide else 64
         entries = payload[position + 1 : position + 1 + size]
         if wide > 1 or slot > 3 or len(entries) != size:
-            raise UnreadableError("the file is damaged: a quantization table makes no sense")
+            raise UnreadableError("the file is damaged: a quantization table is invalid")
         steps = struct.unpack(">64H", entries) if wide else tuple(entries)
         natural = [0] * 64
         for place, step in zip(ZIGZAG, steps, strict=True):
@@ -383,11 +389,11 @@ def _quantization_tables(payload: bytes) -> Iterator[tuple[int, Table]]:
 
 
 def _restarts_in_order(coded: bytes, interval: int) -> bytes:
-    """A scan's data without restart markers that are out of place.
+    """Remove misplaced restart markers from a scan's data.
 
     Args:
         coded: entropy-coded data.
-        interval: the restart interval; at 0 there are no restarts, and each marker is out of place.
+        interval: the restart interval; with 0 there are no restarts, so that each marker is misplaced.
     """
     found = list(_RESTART.finditer(coded))
     if not found:
@@ -395,7 +401,7 @@ def _restarts_in_order(coded: bytes, interval: int) -> bytes:
     numbers = [coded[marker.start() + 1] & 7 for marker in found]
     kept, expected, begin = [], 0, 0
     for index, marker in enumerate(found):
-        # One that is not the next in turn is out of place if that one follows closely; else it is the next that is missing.
+        # A marker with another number than expected is misplaced if the expected number follows soon; else the expected marker is missing.
         if interval == 0 or (numbers[index] != expected and expected in numbers[index + 1 : index + 3]):
             kept.append(coded[begin : marker.start()])
             begin = marker.end()
@@ -410,14 +416,14 @@ def _check_huffman_tables(payload: bytes) -> None:
         slot, counts = payload[position], payload[position + 1 : position + 17]
         position += 17 + sum(counts)
         if slot & ~0x13 or len(counts) != 16 or sum(counts) > 256 or position > len(payload):
-            raise UnreadableError("the file is damaged: a Huffman table makes no sense")
+            raise UnreadableError("the file is damaged: a Huffman table is invalid")
 
 
 def _check_arithmetic_conditioning(payload: bytes) -> None:
-    # Pairs of a slot and a value; DC's value holds a lower and an upper bound (B.2.4.3).
+    # Pairs of a slot and a value; the value for DC is a lower and an upper bound (B.2.4.3).
     for slot, value in zip(payload[::2], payload[1::2], strict=False):
         low, high = value & 15, value >> 4
         if slot & ~0x13 or (slot < 0x10 and low > high) or (slot >= 0x10 and not 1 <= value <= 63):
-            raise UnreadableError("the file is damaged: an arithmetic conditioning table makes no sense")
+            raise UnreadableError("the file is damaged: an arithmetic conditioning table is invalid")
     if len(payload) % 2:
-        raise UnreadableError("the file is damaged: an arithmetic conditioning table makes no sense")
+        raise UnreadableError("the file is damaged: an arithmetic conditioning table is invalid")

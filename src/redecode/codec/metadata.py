@@ -1,6 +1,6 @@
-"""What a picture file carries beside its picture (EXIF, colour profile, XMP, IPTC, comments, resolution), out of and into every format.
+"""Metadata of picture files: reading and writing EXIF, colour profile, XMP, IPTC, comments and resolution in all formats.
 
-What a format has no place for is named, see :func:`kept_by`: nothing is dropped in silence.
+:func:`kept_by` names metadata that a format cannot hold, so that nothing is dropped silently.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from . import exif as exif_
 _APP0, _APP1, _APP2, _APP11, _APP12, _APP13, _APP14, _COM = 0xE0, 0xE1, 0xE2, 0xEB, 0xEC, 0xED, 0xEE, 0xFE
 _ICC_SIGNATURE, _PHOTOSHOP_SIGNATURE = b"ICC_PROFILE\0", b"Photoshop 3.0\0"
 _XMP_SIGNATURE, _EXTENSION_SIGNATURE = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
-# The most that a segment's length can count.
+# Maximum length of a segment's payload in bytes.
 _MAX_PAYLOAD = 65_533
-# IPTC data among Photoshop's image resources.
+# Number of the IPTC data among Photoshop's image resources.
 _IPTC_RESOURCE = 0x0404
 TIFF_DESCRIPTION, TIFF_SOFTWARE, TIFF_XMP, TIFF_IPTC, TIFF_PHOTOSHOP = 270, 305, 700, 33723, 34377
 _TIFF_UNIT, _TIFF_X, _TIFF_Y = 296, 282, 283
-# What of an EXIF block's main folder speaks of the picture (EXIF 2.32, table 4), and the folders below it. The other tags, such as
-# width and compression, speak of how some file stores its pixels; in a TIFF they would take the place of the right ones.
+# Tags of EXIF's main directory that describe the picture (EXIF 2.32, table 4), and its subdirectories. Other tags, such as width and
+# compression, describe how a file stores its pixels; written into a TIFF they would replace the right values.
 _TIFF_TEXTS = (270, 271, 272, 305, 306, 315, 33432)
 _TIFF_FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-# Tags whose loss is none: they speak of the storage, or are written anew.
+# Tags whose loss is not reported: they describe the storage, or are written anew.
 _STORAGE = {*range(254, 270), *range(273, 305), *range(317, 350), *range(512, 533), 274, 34665, 34853, 700, 33723, 34377, 34675, 40965}
-# The most that a JPEG can hold. More is a mistake; EXIF can hold more than a PNG can.
+# Maximum resolution in a JPEG. Larger values, which EXIF can hold, are mistakes.
 _MAX_DPI = 65535
-# Resolutions that programs write where they know of none.
+# Resolutions that programs write by default, so that their loss is not reported.
 _NO_RESOLUTION = ((72, 72), (96, 96))
-# Texts of PNG files that are no texts.
+# Keys of PNG text chunks that hold encoded metadata instead of text.
 _PNG_CODED = ("XML:com.adobe.xmp", "Raw profile type exif", "Raw profile type APP1")
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*=\s*[\"']|<tiff:Orientation[^>]*>\s*)[1-8]")
 _XMP_HAS_EXTENSION = re.compile(rb"\s+xmpNote:HasExtendedXMP\s*=\s*(\"[^\"]*\"|'[^']*')")
@@ -45,20 +45,20 @@ _XMP_HAS_EXTENSION = re.compile(rb"\s+xmpNote:HasExtendedXMP\s*=\s*(\"[^\"]*\"|'
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file carries beside its picture, to be handed on unchanged; None or empty where absent.
+    """Metadata of a picture file, written unchanged into the result; None or empty if absent.
 
     Attributes:
-        exif: with its "Exif" signature.
+        exif: EXIF data with the "Exif" signature.
         icc_profile: the colour profile.
-        dpi: dots per inch, (horizontal, vertical).
+        dpi: resolution in dots per inch, (horizontal, vertical).
         xmp: the XMP packet.
-        comment: as in the file, of no declared encoding.
-        aspect: samples per length of no unit, (horizontal, vertical), of pixels that are not square.
-        photoshop: Photoshop's image resources, the IPTC data (title, caption, keywords) among them.
-        extended_xmp: the payloads of the segments in which a JPEG continues its XMP packet.
-        further_comments: those after the first.
-        texts: further texts of a PNG, name and content.
-        others: names of what the file has and no result keeps.
+        comment: the first comment; its encoding is unknown.
+        aspect: density of pixels that are not square, (horizontal, vertical), in samples per arbitrary unit of length.
+        photoshop: Photoshop's image resources, including the IPTC data (title, caption, keywords).
+        extended_xmp: payloads of the segments in which a JPEG continues its XMP packet.
+        further_comments: the comments after the first.
+        texts: further texts of a PNG, as pairs of key and content.
+        others: names of metadata in the file that no result keeps.
     """
 
     exif: bytes | None = None
@@ -75,7 +75,7 @@ class Metadata:
 
     @property
     def iptc(self) -> bytes | None:
-        """The IPTC data."""
+        """The IPTC data in Photoshop's image resources."""
         return _resource(self.photoshop or b"", _IPTC_RESOURCE)
 
     @property
@@ -107,7 +107,7 @@ def of_segments(application: Sequence[tuple[int, bytes]]) -> Metadata:
             if payload[12:14] != b"\0\0" and len(payload) > 14:
                 others.append("a thumbnail (JFIF)")
         elif marker == _APP1 and payload.startswith(exif_.SIGNATURE):
-            # Long EXIF data is spread over several segments, each with the signature.
+            # Long EXIF data is split into several segments, each with the signature.
             exif_parts.append(payload[len(exif_.SIGNATURE) :] if exif_parts else payload)
         elif marker == _APP1 and payload.startswith(_XMP_SIGNATURE):
             packets.append(payload[len(_XMP_SIGNATURE) :])
@@ -141,7 +141,7 @@ def of_segments(application: Sequence[tuple[int, bytes]]) -> Metadata:
 
 
 def _segment_name(marker: int, payload: bytes) -> str | None:
-    """What to call a segment of no known use; None for one that speaks of the coding alone."""
+    """Name of a segment that no result keeps; None if it describes the coding only."""
     if (marker == _APP14 and payload.startswith(b"Adobe")) or (marker == _APP12 and payload.startswith(b"Ducky")):
         return None
     known = {
@@ -158,7 +158,7 @@ def _segment_name(marker: int, payload: bytes) -> str | None:
 
 
 def _join_icc(chunks: list[bytes]) -> bytes | None:
-    """The ICC profile of its chunks, each of which begins with its number and their count (ICC.1, B.4)."""
+    """Join the chunks of an ICC profile; each begins with its number and the number of chunks (ICC.1, B.4)."""
     ordered = sorted(chunks)
     expected = [bytes([i + 1, len(chunks)]) for i in range(min(len(chunks), 255))]
     if not chunks or [chunk[:2] for chunk in ordered] != expected:
@@ -167,14 +167,14 @@ def _join_icc(chunks: list[bytes]) -> bytes | None:
 
 
 def _aspect(density: tuple[int, int, int] | None) -> tuple[int, int] | None:
-    """The aspect ratio of pixels in a JFIF header (unit, horizontal, vertical) without a unit."""
+    """The aspect ratio of pixels, from a JFIF header (unit, horizontal, vertical) without a unit."""
     if density is None or density[0] != 0 or density[1] == density[2] or 0 in density[1:]:
         return None
     return density[1], density[2]
 
 
 def _resolution(density: tuple[int, int, int] | None, exif: bytes | None) -> tuple[float, float] | None:
-    """Dots per inch (horizontal, vertical) by the JFIF header (unit, horizontal, vertical), else by EXIF."""
+    """Resolution in dots per inch (horizontal, vertical), from the JFIF header (unit, horizontal, vertical), else from EXIF."""
     if density is not None:
         unit, horizontal, vertical = density
         scale = {1: 1.0, 2: 2.54}.get(unit)
@@ -191,17 +191,17 @@ def _exif_resolution(data: bytes) -> tuple[float, float] | None:
             exif.load(data)
             scale = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == 3 else 1.0
             x, y = (float(exif[tag]) * scale for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution))
-        except Exception:  # Whatever Pillow meets in broken EXIF data: it is handed on as it is, and not worth failing for.
+        except Exception:  # Pillow raises many kinds of errors for damaged EXIF data, which are kept unchanged.
             return None
     return (x, y) if 0 < x < math.inf and 0 < y < math.inf else None
 
 
 def _resource(resources: bytes, number: int) -> bytes | None:
-    """The content of one of Photoshop's image resources; None where it is not there."""
+    """The content of one of Photoshop's image resources; None if it is absent."""
     at = 0
     while resources[at : at + 4] == b"8BIM" and at + 7 <= len(resources):
         (own,) = struct.unpack_from(">H", resources, at + 4)
-        # A name, its length in front, padded to an even length; the same goes for the content.
+        # The name is preceded by its length and padded to an even length; so is the content.
         name = 1 + resources[at + 6]
         at += 6 + name + name % 2
         if at + 4 > len(resources):
@@ -216,12 +216,12 @@ def _resource(resources: bytes, number: int) -> bytes | None:
 
 def of_pillow(image: Image.Image) -> Metadata:
     """The metadata of a picture that Pillow has opened and decoded."""
-    # Texts of a PNG file may be called anything, also as what Pillow keeps there itself: nothing is believed to be of its usual type.
+    # Text chunks of a PNG file can have any key, even one that Pillow uses in `info`: so values may have any type.
     info = image.info
     exif = _binary(info.get("exif")) or _collected_exif(image)
     if exif and not exif.startswith(exif_.SIGNATURE):
         exif = exif_.SIGNATURE + exif
-    # PNG, and TIFF without a unit.
+    # PNG has "aspect", TIFF without a unit "resolution".
     aspect = _valid_dpi(info.get("aspect") or info.get("resolution"))
     comment = _encoded(info.get("comment") or info.get("Comment"))
     return Metadata(
@@ -237,7 +237,7 @@ def of_pillow(image: Image.Image) -> Metadata:
 
 
 def _texts(image: Image.Image) -> tuple[tuple[str, str], ...]:
-    """The texts of a PNG, its comment apart."""
+    """The texts of a PNG, except its comment."""
     if not isinstance(image, PngImagePlugin.PngImageFile):
         return ()
     return tuple((name, str(text)) for name, text in image.text.items() if name not in _PNG_CODED and name.lower() != "comment")
@@ -254,14 +254,14 @@ def _photoshop_of_tiff(image: Image.Image) -> bytes | None:
 
 
 def _collected_exif(image: Image.Image) -> bytes | None:
-    """EXIF data that Pillow has put together from elsewhere; of a TIFF's tags, those about the picture. (Pillow turns a TIFF upright.)"""
+    """EXIF data that Pillow collects elsewhere; of a TIFF's tags, those that describe the picture. (Pillow turns a TIFF upright.)"""
     try:
         exif = image.getexif()
         if image.format == "TIFF":
             exif = _about_the_picture(exif)
             exif.pop(ExifTags.Base.Orientation, None)
         return exif.tobytes() if len(exif) else None
-    except Exception:  # Whatever Pillow meets in broken EXIF data: it counts as none.
+    except Exception:  # Pillow raises many kinds of errors for damaged EXIF data, which count as absent.
         return None
 
 
@@ -270,7 +270,7 @@ def _valid_dpi(value: object) -> tuple[float, float] | None:
         x, y = (float(v) for v in value)  # type: ignore[attr-defined]
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
-    # One dot per inch is what Pillow writes into a TIFF of which it knows no resolution.
+    # Pillow writes one dot per inch into a TIFF if it does not know the resolution.
     return (x, y) if 0 < x < math.inf and 0 < y < math.inf and (x, y) != (1, 1) else None
 
 
@@ -286,13 +286,13 @@ def _binary(value: object) -> bytes | None:
 
 
 def kept_by(name: str, metadata: Metadata, channels: int, deep: bool = False) -> tuple[Metadata, tuple[str, ...]]:
-    """What of the metadata a format can hold, and names of what it cannot.
+    """Split metadata into what a format can hold, and names of what it cannot hold.
 
     Args:
         name: one of FORMATS.
-        metadata: of the picture.
-        channels: of the pixels without transparency: 1, 3 or 4 (CMYK).
-        deep: whether they have 16 bits.
+        metadata: metadata of the picture.
+        channels: number of channels of the pixels without alpha: 1, 3 or 4 (CMYK).
+        deep: whether the pixels have 16 bits per channel.
 
     Example:
         >>> kept, lost = kept_by("png", Metadata(comment=b"a", photoshop=b"8BIM"), 3)
@@ -328,12 +328,12 @@ def kept_by(name: str, metadata: Metadata, channels: int, deep: bool = False) ->
             lost.append("the resolution")
     if name in ("avif", "tiff") and metadata.exif:
         exif = _exif(metadata)
-        # Their writers look into it, and broken data would stop them.
+        # Encoders of these formats parse EXIF data, and fail if the data are damaged.
         if not exif or not isinstance(exif.get(ExifTags.Base.Orientation, 1), int):
             kept = replace(kept, exif=None)
-            lost.append("EXIF data, which are broken")
+            lost.append("EXIF data, which are damaged")
         elif (name == "tiff" or ExifTags.Base.Orientation in exif) and exif_.has_maker_note(metadata.exif) and not deep:
-            lost.append("the place of the maker notes, which not all programs will find any more")
+            lost.append("the position of the maker notes, so that some programs cannot read them")
     if name != "png" and metadata.texts:
         kept = replace(kept, texts=())
         lost.append(f"texts ({', '.join(text for text, _ in metadata.texts)})")
@@ -355,12 +355,12 @@ def _lost_in_tiff(metadata: Metadata, deep: bool) -> Iterator[str]:
 
 
 def _fits(profile: bytes, channels: int) -> bool:
-    """Whether a colour profile is for pixels of this number of channels, by the colour space in its header (ICC.1, 7.2.6)."""
+    """Whether a colour profile fits the number of channels, by the colour space in its header (ICC.1, 7.2.6)."""
     return {b"GRAY": 1, b"RGB ": 3, b"CMYK": 4}.get(profile[16:20], channels) == channels
 
 
 def save_options(metadata: Metadata, name: str) -> dict[str, Any]:
-    """Arguments for Pillow's save() that put into a file what :func:`kept_by` has left; :func:`completed` adds the rest."""
+    """Arguments of Pillow's save() that write metadata left by :func:`kept_by`; :func:`completed` adds those without an argument."""
     kept: dict[str, Any] = {"icc_profile": metadata.icc_profile, "dpi": resolution(metadata)}
     if name == "png":
         text = PngImagePlugin.PngInfo()
@@ -374,7 +374,7 @@ def save_options(metadata: Metadata, name: str) -> dict[str, Any]:
     elif name == "tiff":
         kept["exif"] = tags = tiff_tags(metadata)
         if any(folder in tags for folder in _TIFF_FOLDERS):
-            kept["compression"] = "raw"  # libtiff, which compresses, cannot write them.
+            kept["compression"] = "raw"  # libtiff, which does the compression, cannot write these.
     elif name != "jpeg":
         kept |= {"exif": metadata.exif, "xmp": metadata.xmp}
     else:
@@ -383,12 +383,12 @@ def save_options(metadata: Metadata, name: str) -> dict[str, Any]:
 
 
 def completed(data: bytes, metadata: Metadata, name: str) -> bytes:
-    """A file that Pillow has written, with what Pillow has no argument for: a JPEG's segments, the aspect ratio of pixels."""
+    """Add metadata for which Pillow has no argument to a file written by Pillow: segments of a JPEG, and the aspect ratio of pixels."""
     if name == "png" and metadata.aspect:
         return with_png_chunk(data, b"pHYs", struct.pack(">IIB", *metadata.aspect, 0))
     if name != "jpeg":
         return data
-    # Behind the JFIF header, if there is one. Without one (CMYK) such a header may stand there all the same.
+    # Metadata go after the JFIF header. A file without one (CMYK) gets one if it needs a resolution.
     first = 2
     if data[2:4] == b"\xff\xe0":
         first += 2 + struct.unpack_from(">H", data, 4)[0]
@@ -416,20 +416,20 @@ def _segments(metadata: Metadata) -> Iterator[tuple[int, bytes]]:
 
 
 def _parts(signature: bytes, content: bytes, room: int = 0) -> Iterator[bytes]:
-    """Content in parts that fit into a segment, each behind the signature."""
+    """Split content into parts that fit into a segment, each preceded by the signature."""
     length = _MAX_PAYLOAD - len(signature) - room
     return (signature + content[begin : begin + length] for begin in range(0, len(content), length))
 
 
 def with_png_chunk(data: bytes, name: bytes, content: bytes) -> bytes:
-    """A PNG file with one more chunk behind its header."""
+    """Add a chunk to a PNG file, after its header."""
     header = 8 + 25
     chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
     return data[:header] + chunk + data[header:]
 
 
 def tiff_tags(metadata: Metadata) -> Image.Exif:
-    """What of the metadata a TIFF has tags for; resolution and colour profile have arguments of their own."""
+    """The metadata as tags of a TIFF, except resolution and colour profile, which are separate arguments."""
     tags = _about_the_picture(_exif(metadata))
     if metadata.xmp:
         tags[TIFF_XMP] = metadata.xmp
@@ -445,7 +445,7 @@ def tiff_tags(metadata: Metadata) -> Image.Exif:
 
 
 def _about_the_picture(exif: Image.Exif) -> Image.Exif:
-    """The tags that speak of the picture, not of how a file stores it, and that Pillow can write into a TIFF."""
+    """The tags that describe the picture (not how a file stores it) and that Pillow can write into a TIFF."""
     tags = Image.Exif()
     for tag in _TIFF_TEXTS:
         if isinstance(exif.get(tag), str):
@@ -464,7 +464,7 @@ def _ascii(text: str) -> str:
 
 
 def _folder(exif: Image.Exif, folder: int) -> dict[int, Any]:
-    """The content of a folder below the main one; none if it is broken, and could not be written again."""
+    """The content of a subdirectory; empty if it is damaged and cannot be written."""
     alone = Image.Exif()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -472,7 +472,7 @@ def _folder(exif: Image.Exif, folder: int) -> dict[int, Any]:
             alone.get_ifd(folder).update(exif.get_ifd(folder))
             alone[folder] = alone.get_ifd(folder)
             alone.tobytes()
-        except Exception:  # Whatever Pillow meets.
+        except Exception:  # Pillow raises many kinds of errors here.
             return {}
     return dict(alone.get_ifd(folder))
 
@@ -483,14 +483,14 @@ def _exif(metadata: Metadata) -> Image.Exif:
         warnings.simplefilter("ignore")
         try:
             exif.load(metadata.exif or b"")
-            dict(exif)  # Values are parsed when they are asked for.
-        except Exception:  # Whatever Pillow meets in broken EXIF data: it counts as none.
+            dict(exif)  # Pillow parses values when they are read.
+        except Exception:  # Pillow raises many kinds of errors for damaged EXIF data, which count as absent.
             return Image.Exif()
     return exif
 
 
 def resolution(metadata: Metadata) -> tuple[float, float] | None:
-    """Dots per inch, as far as a file can hold them; None where the pixels' aspect ratio takes their place."""
+    """Resolution in dots per inch; None if a file cannot hold it, or if the aspect ratio of pixels is stored in its place."""
     return metadata.dpi if metadata.dpi and not metadata.aspect and max(metadata.dpi) <= _MAX_DPI else None
 
 
@@ -501,16 +501,16 @@ def _text(comment: bytes) -> str:
         return comment.decode("latin-1").rstrip("\0")
 
 
-# Turning, and leaving out.
+# Orientation, and removal.
 
 
 def orientation(metadata: Metadata) -> int:
-    """The EXIF orientation, 1 … 8; 1 where there is none, or none that makes sense."""
+    """The EXIF orientation, 1 … 8; 1 if it is missing or invalid."""
     return exif_.orientation(metadata.exif) or 1
 
 
 def upright(metadata: Metadata) -> Metadata:
-    """The metadata of a picture that was turned by its EXIF orientation; without one, they stay as they are."""
+    """The metadata of a picture after turning it upright by its EXIF orientation; unchanged without an orientation."""
     if exif_.orientation(metadata.exif) is None:
         return metadata
     assert metadata.exif is not None  # It has an orientation.
@@ -522,7 +522,7 @@ def upright(metadata: Metadata) -> Metadata:
 
 
 def stripped(metadata: Metadata) -> Metadata:
-    """What is needed to show the picture as it is meant: its colour profile, its orientation, the shape of its pixels."""
+    """The metadata needed to show the picture correctly: colour profile, orientation, and aspect ratio of pixels."""
     turned = orientation(metadata)
     exif = exif_.with_orientation(turned) if turned > 1 else None
     return Metadata(exif=exif, icc_profile=metadata.icc_profile, aspect=metadata.aspect)

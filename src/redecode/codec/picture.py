@@ -1,6 +1,6 @@
-"""What every picture offers, whatever file it came from; and the way from bytes to one.
+"""The protocol of pictures from all kinds of files, and reading a picture from bytes.
 
-This is not in the package's `__init__`, so that the names of the formats can be had without NumPy: `redecode --help` needs them.
+This is not in the package's `__init__`, so that `redecode --help` can import the names of formats without NumPy.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ Float32 = NDArray[np.float32]
 
 
 class Picture(Protocol):
-    """A picture that was read: its samples, and what its file tells of the compression.
+    """A picture that was read: its samples, and what is known of its compression.
 
     Implemented by :class:`redecode.codec.jpeg.JpegImage` and :class:`redecode.codec.raster.RasterImage`.
     """
 
     @property
     def width(self) -> int:
-        """In pixels."""
+        """Width in pixels."""
 
     @property
     def height(self) -> int:
-        """In pixels."""
+        """Height in pixels."""
 
     @property
     def source_format(self) -> FormatName | None:
-        """Of the file; None for one that results are not written in."""
+        """Format of the file; None if results cannot be written in this format."""
 
     @property
     def metadata(self) -> Metadata:
@@ -44,56 +44,56 @@ class Picture(Protocol):
 
     @property
     def alpha(self) -> NDArray[np.uint8] | None:
-        """uint8 [H, W], kept aside; None where the file has none."""
+        """Alpha channel, uint8 [H, W], which is not restored; None if the file has none."""
 
     @property
     def colour_model(self) -> str:
-        """Of the planes: "gray", "YCbCr", "RGB", "CMYK" or "YCCK"."""
+        """Colour model of the planes: "gray", "YCbCr", "RGB", "CMYK" or "YCCK"."""
 
     @property
     def channels(self) -> int:
-        """How many planes there are."""
+        """Number of planes."""
 
     @property
     def compressed(self) -> bool:
-        """Whether the picture is a JPEG or shows the trace of one; nothing is to be restored in another."""
+        """Whether the picture is a JPEG or shows the trace of one; other pictures have nothing to restore."""
 
     @property
     def quality(self) -> int | None:
-        """The nearest libjpeg quality factor of the luma table, 1 … 100; None where nothing is known of it."""
+        """The nearest libjpeg quality factor of the luma table, 1 … 100; None if the table is unknown."""
 
     @property
     def cells(self) -> JpegImage | None:
-        """The file whose quantization cells the result must lie in; None where there is none."""
+        """The file whose quantization cells the result must lie in; None if there is none."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know about the file, one sentence each."""
+        """Notes for the user about the file, one sentence each."""
 
     @property
     def origin(self) -> tuple[int, int]:
-        """Rows and columns that are missing above and left of the picture to begin with a whole block."""
+        """Rows and columns missing above and left of the picture to begin with a whole block."""
 
     @property
     def unit(self) -> tuple[int, int]:
-        """Rows and columns that :meth:`crop` begins with a multiple of, counted from `origin`."""
+        """Rows and columns of a unit: parts of :meth:`crop` begin at multiples of it, counted from `origin`."""
 
     def crop(self, rows: tuple[int, int], columns: tuple[int, int]) -> Picture:
-        """A part of the picture, as a picture of its own.
+        """Crop the picture.
 
         Args:
-            rows: first, and one past the last, counted from `origin`; multiples of `unit`, or the picture's end.
-            columns: likewise.
+            rows: first row and one past the last, counted from `origin`; multiples of `unit`, or the picture's end.
+            columns: first column and one past the last, likewise.
         """
 
     def parts(self) -> tuple[Picture, ...]:
-        """The picture as gray and YCbCr pictures, which is what the networks know."""
+        """Split the picture into gray and YCbCr pictures, the inputs of the networks."""
 
     def planes(self) -> Float32:
-        """The plain decode: float32 [channels, H, W], 0 … 255 but neither rounded nor clipped."""
+        """The plain decode: float32 [channels, H, W], about 0 … 255, neither rounded nor clipped."""
 
     def tables(self) -> NDArray[np.uint16]:
-        """Quantization steps of luma and chroma, uint16 [2, 8, 8]; of a picture that is `compressed`."""
+        """Quantization steps of luma and chroma, uint16 [2, 8, 8]; only if the picture is `compressed`."""
 
 
 def read(
@@ -120,11 +120,11 @@ def read(
 
 
 def by_past(picture: Picture) -> tuple[Picture, Picture, NDArray[np.bool_]] | None:
-    """What to restore in place of a picture that was compressed before.
+    """Split a picture by its earlier compression.
 
     Returns:
-        The picture that the earlier compression left; the picture as it is, for what has changed since; and where the former holds,
-        bool [H, W]. None for a picture without a past.
+        The picture after the earlier compression; the picture as it is, for the parts that have changed since; and the pixels to which the
+        earlier compression applies, bool [H, W]. None for a picture without an earlier compression.
     """
     if isinstance(picture, raster.RasterImage) and picture.holds is not None:
         top, left = picture.origin
@@ -134,7 +134,7 @@ def by_past(picture: Picture) -> tuple[Picture, Picture, NDArray[np.bool_]] | No
         return None
     past, as_is = picture.past, picture.as_is
     where = _enlarged(past.holds, picture.unit)[: picture.height, : picture.width]
-    # Of a compression on another grid only the tables are known: they belong to the pixels that the file shows.
+    # An earlier compression on another grid has known tables but no known coefficients: use its tables with the decoded pixels.
     seen = past.image or raster.RasterImage(colour.to_uint8(colour.to_rgb(as_is.planes())), past.trace)
     return seen, as_is, where
 

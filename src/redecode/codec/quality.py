@@ -1,4 +1,4 @@
-"""Quantization tables and quality factors: the tables that libjpeg scales from Annex K of the standard, and the nearest."""
+"""Quantization tables and quality factors: libjpeg's tables, scaled from Annex K of the standard, and the nearest quality factor."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ MAX_STEP = 255
 
 
 def standard_tables(quality: int) -> NDArray[np.uint16]:
-    """libjpeg's tables of a quality factor: those of Annex K, scaled, baseline.
+    """libjpeg's tables of a quality factor: those of Annex K, scaled and limited to baseline's 1 … 255.
 
     Returns:
-        uint16 [2, 8, 8], luma and chroma, natural order.
+        Steps of luma and chroma in natural order, uint16 [2, 8, 8].
 
     Raises:
-        ValueError: a quality outside 1 … 100.
+        ValueError: the quality is outside 1 … 100.
     """
     if quality not in QUALITIES:
         raise ValueError(f"quality must be 1 … 100, not {quality}")
@@ -54,21 +54,21 @@ STANDARD = np.stack([standard_tables(quality) for quality in QUALITIES]).reshape
 
 
 def nearest_quality(table: NDArray[np.uint16], chroma: bool = False) -> tuple[int, float]:
-    """The libjpeg quality factor whose table is most like this one.
+    """The libjpeg quality factor with the most similar table.
 
     Args:
         table: uint16 [8, 8], steps in natural order.
-        chroma: whether it is a chroma table.
+        chroma: whether the table is for chroma.
 
     Returns:
-        The quality factor, 1 … 100 (the lowest, where several are equally near), and how well its table fits, 0 … 1: the geometric mean
-        over the frequencies of the smaller of both steps over the larger. It is 1 if and only if the tables are equal.
+        The quality factor, 1 … 100 (the lowest, if several are equally near), and the similarity of its table, 0 … 1: the geometric mean
+        over the frequencies of the ratio of the smaller to the larger step. It is 1 if and only if the tables are equal.
     """
     return nearest(table.reshape(-1), STANDARD[:, int(chroma)])
 
 
 def nearest(steps: NDArray[np.uint16], standard: NDArray[np.uint16]) -> tuple[int, float]:
-    """As nearest_quality, of any n frequencies: steps uint16 [n], the standard tables' uint16 [100, n]."""
+    """Like :func:`nearest_quality`, for any n frequencies: steps uint16 [n], and those of the standard tables, uint16 [100, n]."""
     distance = np.abs(np.log(standard / np.maximum(steps, 1).astype(np.float64))).mean(1)
     best = int(distance.argmin())
     return QUALITIES[best], float(np.exp(-distance[best]))

@@ -1,7 +1,7 @@
-"""Pictures that come without their JPEG: a PNG, WebP, AVIF, TIFF, BMP or GIF saved from one.
+"""Raster pictures without their JPEG file: PNG, WebP, AVIF, TIFF, BMP or GIF files saved from a JPEG.
 
-Their quantization tables are estimated from the pixels, and the networks restore them all the same; but without the
-file's own coefficients there is nothing to project onto.
+Their quantization tables are estimated from the pixels, and the networks restore them like JPEGs; but without the file's own
+coefficients there are no cells to project onto.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from .trace import BEST_COARSER, Trace, find_compression, fits, of_quality, sett
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
-# Rows of pixels that are looked at together for what fits the compression.
+# Number of rows of pixels in a strip, to limit memory.
 _STRIP = 512
-# What Pillow may open: formats that hold what a viewer showed of a JPEG. Everything else is refused unseen, which keeps its rarer,
-# less tested decoders away from hostile files.
+# Formats that Pillow may open: those in which pictures are saved from JPEGs. Other formats are refused, which keeps malicious files away
+# from Pillow's rarer, less tested decoders.
 FORMATS = ("PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 
-# Where Pillow itself refuses a picture, whatever limit is asked for here.
+# Pillow's own limit of pixels, which applies whatever max_pixels is.
 _PILLOW_MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-# Without a handler, Python would print to stderr what Pillow logs about broken files.
+# Without a handler, Python would print Pillow's log messages about damaged files to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
 class RasterImage:
-    """Pixels, and the signs of an earlier JPEG compression in them.
+    """A raster picture, with the trace of an earlier JPEG compression.
 
     Attributes:
-        pixels: uint8 [H, W, 3] RGB or [H, W].
-        trace: what is known of the compression; None where nothing shows.
-        alpha: uint8 [H, W], kept aside; None where the file has none.
+        pixels: RGB uint8 [H, W, 3], or gray [H, W].
+        trace: grid and tables of the compression; None if the pixels show none.
+        alpha: alpha channel, uint8 [H, W], which is not restored; None if the file has none.
         metadata: EXIF, ICC profile and the like.
-        source_format: of the file; None for one that results are not written in.
-        rounded: whether the file has 16 bits per channel that were rounded to 8.
-        further_pages: how many pages of the file come after this one, where it is the first.
+        source_format: format of the file; None if results cannot be written in this format.
+        rounded: whether 16 bits per channel were rounded to 8.
+        further_pages: number of pages after this one, if it is the first page of the file.
         holds: bool [rows, columns], which blocks of the trace's grid, also of those that reach over the borders, fit the compression;
             what came into the picture later does not. None where all do.
     """
@@ -70,27 +70,27 @@ class RasterImage:
 
     @property
     def height(self) -> int:
-        """In pixels."""
+        """Height in pixels."""
         return int(self.pixels.shape[0])
 
     @property
     def width(self) -> int:
-        """In pixels."""
+        """Width in pixels."""
         return int(self.pixels.shape[1])
 
     @property
     def gray(self) -> bool:
-        """Whether there is luma only."""
+        """Whether the picture has luma only."""
         return self.pixels.ndim == 2
 
     @property
     def channels(self) -> int:
-        """How many planes there are."""
+        """Number of planes."""
         return 1 if self.gray else 3
 
     @property
     def colour_model(self) -> str:
-        """Of the planes: "gray" or "YCbCr"."""
+        """Colour model of the planes: "gray" or "YCbCr"."""
         return "gray" if self.gray else "YCbCr"
 
     @property
@@ -105,17 +105,17 @@ class RasterImage:
 
     @property
     def cells(self) -> None:
-        """Without the file's own coefficients there are no quantization cells."""
+        """Always None: without the file's coefficients there are no quantization cells."""
         return None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know about the file, one sentence each."""
+        """Notes for the user about the file, one sentence each."""
         notes = []
         if not self.compressed:
-            notes.append("it shows no trace of JPEG compression and was left unchanged; --force-quality restores it all the same")
+            notes.append("it shows no trace of JPEG compression and was left unchanged; --force-quality restores it nevertheless")
         if self.rounded:
-            notes.append("its 16 bits per channel were rounded to the 8 that a JPEG has")
+            notes.append("its 16 bits per channel were rounded to 8, the depth of a JPEG")
         if self.further_pages:
             notes.append(f"only the first of its {1 + self.further_pages} pages was restored; {FURTHER_PAGES}")
         return tuple(notes)
@@ -126,31 +126,31 @@ class RasterImage:
 
     @property
     def origin(self) -> tuple[int, int]:
-        """Rows and columns that are missing above and left of the picture to begin with a whole block."""
+        """Rows and columns missing above and left of the picture to begin with a whole block."""
         if self.trace is None:
             return 0, 0
         return -self.trace.offset[0] % dct.BLOCK, -self.trace.offset[1] % dct.BLOCK
 
     @property
     def unit(self) -> tuple[int, int]:
-        """Rows and columns that :meth:`crop` begins with a multiple of, counted from `origin`."""
+        """Rows and columns of a block: parts of :meth:`crop` begin at multiples of it, counted from `origin`."""
         return dct.BLOCK, dct.BLOCK
 
     def crop(self, rows: tuple[int, int], columns: tuple[int, int]) -> RasterImage:
-        """A part of the picture, as a picture of its own, without alpha; the pixels are shared, not copied.
+        """Crop the picture, without alpha; the pixels are shared, not copied.
 
         Args:
-            rows: first, and one past the last, counted from `origin`; multiples of `unit`, or the picture's end.
-            columns: likewise.
+            rows: first row and one past the last, counted from `origin`; multiples of `unit`, or the picture's end.
+            columns: first column and one past the last, likewise.
 
         Raises:
-            ValueError: there is no trace, and with it no grid to count on.
+            ValueError: the picture has no trace, and so no grid.
         """
         if self.trace is None:
             raise ValueError("a picture without traces of compression has no grid")
         top, left = self.origin
         pixels = self.pixels[max(0, rows[0] - top) : rows[1] - top, max(0, columns[0] - left) : columns[1] - left]
-        # What does not begin with the picture's own first rows or columns begins with a whole block.
+        # A part that does not begin with the picture's first row or column begins with a whole block.
         offset = (0 if rows[0] else self.trace.offset[0], 0 if columns[0] else self.trace.offset[1])
         holds = self.holds
         if holds is not None:
@@ -159,14 +159,14 @@ class RasterImage:
         return replace(self, pixels=pixels, trace=replace(self.trace, offset=offset), alpha=None, holds=holds)
 
     def planes(self) -> Float32:
-        """Float32 [1 or 3, H, W], Y or Y, Cb, Cr, 0 … 255."""
+        """The pixels as planes Y, or Y, Cb, Cr: float32 [1 or 3, H, W], 0 … 255."""
         return colour.to_planes(self.pixels)
 
     def tables(self) -> NDArray[np.uint16]:
         """The estimated quantization steps of luma and chroma, uint16 [2, 8, 8].
 
         Raises:
-            ValueError: there is no trace.
+            ValueError: the picture has no trace.
         """
         if self.trace is None:
             raise ValueError("a picture without traces of compression has no tables")
@@ -178,19 +178,19 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = 
 
     Args:
         data: the whole file.
-        max_pixels: refuse files whose header claims more.
-        force_quality: take the picture for a JPEG of this quality factor whose grid begins at the top left, whatever it shows.
+        max_pixels: maximum number of pixels that the header may claim.
+        force_quality: quality factor to assume, with a grid that begins at the top left, instead of searching for a trace.
         page: of a TIFF, counted from 0.
 
     Raises:
-        UnreadableError: no such picture, or damaged.
-        UnsupportedError: more than 8 bits per channel without a trace of JPEG compression, another
-            colour model than gray and RGB, or an animation.
-        TooLargeError: more than max_pixels.
+        UnreadableError: the file is not a picture of these formats, or damaged.
+        UnsupportedError: the picture has more than 8 bits per channel and no trace of JPEG compression, another colour model than gray and
+            RGB, or is an animation.
+        TooLargeError: the picture has more than max_pixels.
     """
     segments = markers.lossless_segments(data)
     with warnings.catch_warnings():
-        # Pillow warns of odd metadata and of sizes that are checked here.
+        # Pillow warns of invalid metadata, and of large sizes, which are checked here.
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS if segments is None else ("JPEG",)) as image:
@@ -208,13 +208,13 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = 
             raise
         except UnidentifiedImageError:
             if segments is not None:
-                raise UnsupportedError("this lossless JPEG cannot be read; it has lost nothing that could be restored") from None
+                raise UnsupportedError("this lossless JPEG cannot be read; it has lost nothing, so there is nothing to restore") from None
             raise UnreadableError("this is not a picture that redecode reads (JPEG; PNG, WebP, AVIF, TIFF, BMP, GIF)") from None
         except Image.DecompressionBombError:
             raise TooLargeError(f"pictures other than JPEG are read up to {_PILLOW_MAX_PIXELS / 1e6:.0f} megapixels") from None
         except MemoryError:
             raise TooLargeError("there is not enough memory for this picture") from None
-        except Exception as error:  # Pillow's decoders raise a dozen kinds, down to struct.error and RuntimeError.
+        except Exception as error:  # Pillow's decoders raise many kinds of errors, even struct.error and RuntimeError.
             raise UnreadableError(f"the file is damaged: {' '.join(str(error).split())}") from None
     rounded = low is not None and bool(low.any()) and not np.array_equal(low, _stacked(pixels, alpha))
     if rounded:
@@ -261,8 +261,8 @@ def _holds(pixels: Pixels, trace: Trace) -> NDArray[np.bool_] | None:
 
 @lru_cache(maxsize=1)
 def _silence_libtiff() -> None:
-    """Keep libtiff from printing to stderr what Pillow raises as an error; for the whole process, as libtiff has it no other way."""
-    # Found through Pillow's module, which is linked to it. Where libtiff is a part of that module, it prints.
+    """Stop libtiff from printing to stderr, as Pillow raises its errors; libtiff has this setting for the whole process only."""
+    # libtiff's functions are found through Pillow's module, which is linked to it; if libtiff is built into that module, it still prints.
     library = ctypes.CDLL(_imaging.__file__)
     for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
         if hasattr(library, name):
@@ -270,12 +270,12 @@ def _silence_libtiff() -> None:
 
 
 def _stacked(pixels: Pixels, alpha: Pixels | None) -> Pixels:
-    """Pixels and transparency in one array."""
+    """Pixels and alpha channel in one array."""
     return pixels if alpha is None else np.concatenate([pixels.reshape(*pixels.shape[:2], -1), alpha[..., None]], axis=2)
 
 
 def _rounded(high: Pixels, alpha: Pixels | None, low: Pixels) -> tuple[Pixels, Pixels | None]:
-    """Pixels of 16 bits, given as high bytes, with those of the transparency beside them, and low bytes: the nearest of 8 bits."""
+    """Round pixels of 16 bits to 8, given the high bytes of pixels and alpha channel, and the low bytes of both together."""
     whole = _stacked(high, alpha).astype(np.uint32) * 256 + low
     nearest = ((whole + 128) // 257).astype(np.uint8)
     if alpha is None:
@@ -283,12 +283,12 @@ def _rounded(high: Pixels, alpha: Pixels | None, low: Pixels) -> tuple[Pixels, P
     return np.ascontiguousarray(nearest[..., :-1]).reshape(high.shape), np.ascontiguousarray(nearest[..., -1])
 
 
-# Pillow gives the high bytes of what has 16 bits per channel, if it is not gray. Told that the bytes are in the other order, the low ones.
+# For colour with 16 bits per channel, Pillow reads the high bytes only. With the opposite byte order it reads the low bytes.
 _OTHER_ORDER = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
 
 
 def _low_bytes(data: bytes, image: Image.Image, page: int) -> Pixels | None:
-    """The low bytes of a picture of 16 bits per channel, transparency included; None for one of 8 bits.
+    """The low bytes of a picture with 16 bits per channel, alpha channel included; None for 8 bits.
 
     Returns:
         uint8 [H, W] or [H, W, channels].
@@ -302,7 +302,7 @@ def _low_bytes(data: bytes, image: Image.Image, page: int) -> Pixels | None:
         if page:
             again.seek(page)
         if raw == "LA;16B":
-            # Gray with transparency, which Pillow knows in this order alone, as RGBA: all bytes are read, as four channels.
+            # Pillow reads gray with alpha in this byte order only. Read as RGBA, its four bytes become four channels.
             again.tile = [_with_raw_mode(tile, "RGBA") for tile in again.tile]
             return np.asarray(again)[..., (1, 1, 1, 3)]
         again.tile = [_with_raw_mode(tile, raw[:-4] + _OTHER_ORDER[raw[-4:]]) for tile in again.tile]
@@ -323,10 +323,10 @@ def _with_raw_mode(tile: Any, mode: str) -> Any:
 
 
 def pixels_of(image: Image.Image) -> tuple[Pixels, Pixels | None]:
-    """Gray or RGB pixels of a Pillow image, and its transparency if it has any.
+    """Gray or RGB pixels of a Pillow image, and its alpha channel if it has one.
 
     Raises:
-        UnsupportedError: more than 8 bits per channel, or another colour model.
+        UnsupportedError: the image has more than 8 bits per channel, or another colour model.
     """
     if image.mode.startswith(("I", "F")):
         depth = 16 if image.mode.startswith("I;16") else 32
@@ -342,7 +342,7 @@ def pixels_of(image: Image.Image) -> tuple[Pixels, Pixels | None]:
 
 
 def _array(image: Image.Image, mode: str) -> Pixels:
-    """The pixels of an image in a mode. Strip by strip: a converted copy of the whole would take as much memory again, and more."""
+    """The pixels of an image, converted to a mode strip by strip: a converted copy of the whole image would double the memory."""
     bands = Image.getmodebands(mode)
     pixels = np.empty((image.height, image.width, bands)[: 2 if bands == 1 else 3], np.uint8)
     image.load()

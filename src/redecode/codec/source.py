@@ -1,4 +1,4 @@
-"""Whatever holds a picture in a Python program → :class:`redecode.codec.picture.Picture`."""
+"""Sources of pictures in a Python program: paths, bytes, open files, Pillow images and arrays."""
 
 from __future__ import annotations
 
@@ -17,29 +17,32 @@ from .picture import Picture, read
 
 
 class Readable(Protocol):
-    """A file that is open for reading bytes."""
+    """A file opened for reading bytes."""
 
     def read(self) -> bytes:
-        """What is left of it."""
+        """Read the rest of the file."""
 
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | Image.Image | NDArray[np.uint8] | Picture
 
 
 def picture_of(source: Source, max_pixels: int = MAX_PIXELS, force_quality: int | None = None, as_is: bool = False) -> Picture:
-    """A picture, as :func:`redecode.codec.picture.read` gives it.
+    """Read a picture from any source, see :func:`redecode.codec.picture.read`.
 
     Args:
-        source: a path; the bytes of a file; a file that is open for reading bytes; a Pillow image (one that was opened from a JPEG and has
-            not been loaded yet is read from its file, any other is taken by its pixels); a uint8 array, [H, W] gray, [H, W, 3] RGB or
-            [H, W, 4] RGBA; or a picture that has been read.
-        max_pixels: refuse larger pictures.
-        force_quality: as :func:`redecode.codec.picture.read`.
-        as_is: likewise.
+        source: a path; the bytes of a file; a file opened for reading bytes; a Pillow image (read from its file if it was opened from a
+            JPEG and has not been loaded yet, else from its pixels); a uint8 array, [H, W] gray, [H, W, 3] RGB or [H, W, 4] RGBA; or a
+            picture that has been read already.
+        max_pixels: maximum number of pixels.
+        force_quality: quality factor to restore the picture as, see :func:`redecode.codec.picture.read`.
+        as_is: whether to ignore earlier compressions, see :func:`redecode.codec.picture.read`.
+
+    Returns:
+        The picture.
 
     Raises:
         RedecodeError: the picture cannot be read.
-        UsageError: none of these.
+        UsageError: the source is none of these.
         OSError: the path cannot be read.
     """
     if isinstance(source, str | os.PathLike):
@@ -58,26 +61,26 @@ def picture_of(source: Source, max_pixels: int = MAX_PIXELS, force_quality: int 
     if hasattr(source, "read"):
         data = source.read()
         if not isinstance(data, bytes):
-            raise UsageError("the file must be open for reading bytes, not text")
+            raise UsageError("the file must be opened for reading bytes, not text")
         return read(data, max_pixels, force_quality, as_is)
     if hasattr(source, "planes"):
         return source
-    raise UsageError(f"{type(source).__name__} is no picture: give a path, bytes, an open file, a Pillow image or a uint8 array")
+    raise UsageError(f"{type(source).__name__} is not a picture: give a path, bytes, an open file, a Pillow image or a uint8 array")
 
 
 def _channels(array: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """Gray or RGB pixels of an array, and its alpha channel if it has one."""
+    """Split an array into gray or RGB pixels and the alpha channel, if it has one."""
     if array.dtype != np.uint8:
         raise UnsupportedError(f"arrays of {array.dtype} are not supported: a picture that was a JPEG has uint8 pixels, 0 … 255")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
-        raise UnsupportedError(f"an array of shape {array.shape} is no picture: [H, W], [H, W, 3] or [H, W, 4] is")
+        raise UnsupportedError(f"an array of shape {array.shape} is not a picture: give [H, W], [H, W, 3] or [H, W, 4]")
     if array.ndim == 3 and array.shape[2] == 4:
         return np.ascontiguousarray(array[..., :3]), np.ascontiguousarray(array[..., 3])
     return np.ascontiguousarray(array), None
 
 
 def _untouched_jpeg(image: Image.Image) -> bytes | None:
-    """The file of a Pillow image that was opened from a JPEG and whose pixels nobody has asked for, let alone changed; else None."""
+    """The file's bytes of a Pillow image that was opened from a JPEG and has not been loaded, so cannot have been changed; else None."""
     file = getattr(image, "fp", None)
     if image.format not in ("JPEG", "MPO") or file is None or not getattr(image, "tile", None):
         return None

@@ -1,4 +1,4 @@
-"""Pages of TIFF files (TIFF 6.0): counted, and put together. Light, without NumPy and Pillow."""
+"""Pages of TIFF files (TIFF 6.0): count them, and join files. This module does not import NumPy or Pillow."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import struct
 from collections.abc import Sequence
 from typing import BinaryIO
 
-# More pages than any scanner's stack of paper; a file may claim millions of them in a few megabytes.
+# Maximum number of pages: more than any scanner's stack of paper. A malicious file can claim millions in a few megabytes.
 MAX_PAGES = 2_000
-# The end of the note about a file of which one page was restored.
+# End of the note that only one page of a file was restored.
 FURTHER_PAGES = "--format tiff restores them all"
-# Bytes of a value, by its type.
+# Size of a value in bytes, by its type.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-# Tags whose values are places in the file: of strips and tiles, and of folders below (EXIF, GPS, interoperability, others).
+# Tags whose values are offsets in the file: of strips and tiles, and of further image file directories (EXIF, GPS, interoperability, ...).
 _STRIPS, _FOLDERS = {273, 324}, {330, 34665, 34853, 40965}
 
 
 def page_count(file: BinaryIO) -> int:
-    """How many pages a TIFF file has, MAX_PAGES + 1 at most; 1 for any other file, and for one whose list of pages is broken at once.
+    """Number of pages of a TIFF file, at most MAX_PAGES + 1; 1 for any other file, and if the list of pages is damaged at its start.
 
     >>> page_count(io.BytesIO(b"no TIFF"))
     1
@@ -42,10 +42,10 @@ def page_count(file: BinaryIO) -> int:
 
 
 def joined(files: Sequence[bytes]) -> bytes:
-    """One TIFF file of all the pages of some files.
+    """Join TIFF files into one file with all their pages.
 
     Args:
-        files: as Pillow and tifffile write them: little-endian, each of one page.
+        files: files written by Pillow or tifffile: little-endian, with one page each.
     """
     whole = bytearray(files[0])
     link = _link(whole, 0)
@@ -62,13 +62,13 @@ def joined(files: Sequence[bytes]) -> bytes:
 
 
 def _link(whole: bytearray, base: int) -> int:
-    """Where the file that begins at an offset has the place of a next page."""
+    """Offset of the link to the next page in the file that begins at `base`."""
     first = base + struct.unpack_from("<I", whole, base + 4)[0]
     return int(first + 2 + 12 * struct.unpack_from("<H", whole, first)[0])
 
 
 def _move(page: bytearray, folder: int, base: int) -> None:
-    """Shift all places in a folder by a number of bytes."""
+    """Add `base` to all offsets in an image file directory."""
     (count,) = struct.unpack_from("<H", page, folder)
     for at in range(folder + 2, folder + 2 + 12 * count, 12):
         tag, kind, length = struct.unpack_from("<HHI", page, at)
@@ -80,7 +80,7 @@ def _move(page: bytearray, folder: int, base: int) -> None:
             form = f"<{length}{'H' if size == 2 else 'I'}"
             places = [place + base for place in struct.unpack_from(form, page, values)]
             if size == 2 and length == 1:
-                # A short number has no room for what it becomes; alone, it stands where a long one fits.
+                # The new offset may not fit 16 bits. The field of a single value has 32 bits: make it a 32-bit number.
                 struct.pack_into("<H", page, at + 2, 4)
                 form = "<1I"
             struct.pack_into(form, page, values, *places)

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-# The benchmark's sets: folders of originals below eval/ in the data folder.
+# Names of the benchmark's sets: folders of originals in eval/ of the data folder.
 SETS = ("LIVE1", "BSDS500_val")

@@ -1,13 +1,13 @@
-"""Benchmark of the decoder on a set of originals: its layers, with and without projection, beside plain JPEG.
+"""Benchmark of the decoder on a set of originals: its layers, with and without projection, compared with plain JPEG.
 
-Two protocols, never to be compared with one another:
+There are two protocols, whose figures must not be compared with each other:
 
 - *gray*: the luma of MATLAB's rgb2ycbcr (studio range, rounded) is the original. It is encoded as a one-component JPEG,
   restored, rounded to 8 bits and compared on 0 … 255. This is the protocol of the paper and of most of the literature.
 - *colour*: the RGB picture is encoded with chroma at half resolution (4:2:0), restored, rounded, and compared as RGB and in
   its full-range luma.
 
-Figures are measured per image and then averaged, those in dB too.
+All figures, including those in dB, are measured per image and then averaged.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ Pixels = NDArray[np.uint8]
 Protocol: TypeAlias = Literal["gray", "colour"]
 
 SUBSAMPLING = "4:2:0"
-# The default on a CPU; results of another precision have it in their names.
+# The default precision on a CPU; the file names of results include any other precision.
 DEFAULT_PRECISION = "int8"
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _PACKAGES = ("redecode", "jpeglib", "numpy", "onnxruntime", "pillow", "torch")
-# Enough for every table, and few enough to hide the order in which a library sums.
+# Decimal places of figures: enough for every table, and few enough to hide rounding differences between machines.
 _DIGITS = 5
-# In indented JSON, an object of numbers only.
+# Pattern of an object with only numbers in indented JSON.
 _NUMBERS = re.compile(r"\{[^{}\[\]]*:\s[-\dI][^{}\[\]]*\}")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way of decoding, measured on a set.
+    """The metrics of a decoding method on a set.
 
     Attributes:
-        method: "jpeg" (as any viewer shows the file), "base" (L_B), "texture" (L_T) or "fused".
+        method: "jpeg" (the plain decode), "base" (L_B), "texture" (L_T) or "fused".
         projected: whether the result was projected onto the file's quantization cells.
-        images: by file name, the metrics by name: psnr, psnr_b, psnr_b_whole_blocks, ssim_uniform, ssim_gaussian, e_psnr and
-            lpips in the gray protocol; psnr_rgb, psnr_y and lpips in the colour protocol; and consistent in both, the share of
-            the luma blocks that encode to the file's own coefficients.
+        images: the metrics of each image by file name and metric. Gray protocol: psnr, psnr_b, psnr_b_whole_blocks, ssim_uniform,
+            ssim_gaussian, e_psnr and lpips; colour protocol: psnr_rgb, psnr_y and lpips; both: consistent, the share of the luma blocks
+            that encode to the file's own coefficients.
     """
 
     method: str
@@ -82,13 +82,13 @@ class Result:
         set_name: name of the set of originals.
         protocol: "gray" or "colour".
         quality: JPEG quality factor of libjpeg.
-        preset: of the decoder.
-        precision: of the decoder.
-        limit: number of images measured, the first by name; None for the whole set.
-        command: what to run to get this again.
-        versions: of redecode and the libraries that the figures depend on.
-        weights: sha256 of each network.
-        rows: the measurements.
+        preset: preset of the decoder.
+        precision: precision of the decoder.
+        limit: number of images measured, the first in the order of their names; None for the whole set.
+        command: command that repeats the benchmark.
+        versions: versions of redecode and the libraries that the figures depend on, by name.
+        weights: SHA-256 of each network by the network's name.
+        rows: the measurements, one row per decoding method.
     """
 
     set_name: str
@@ -104,13 +104,13 @@ class Result:
 
     @property
     def file_name(self) -> str:
-        """Where :func:`write` puts it in the folder of results."""
+        """File name of the result, for :func:`write`."""
         part = "" if self.limit is None else f"-first{self.limit}"
         return f"{self.set_name}-{self.protocol}-qf{self.quality}-{self.network.replace(' ', '-')}{part}.json"
 
     @property
     def network(self) -> str:
-        """The preset, and the precision where it is not the default."""
+        """Name of the networks: the preset, and the precision if it is not the default."""
         precision = "" if self.precision == DEFAULT_PRECISION else f" {self.precision}"
         return self.preset + precision
 
@@ -127,17 +127,17 @@ def run(
     """Encode, restore and measure every image of a folder, one at a time.
 
     Args:
-        decoder: restores.
+        decoder: the decoder to measure.
         data_dir: folder of originals.
-        set_name: what to call the set in results and tables.
+        set_name: name of the set in results and tables.
         quality: JPEG quality factor, 1 … 100.
-        protocol: see the module.
-        limit: number of images to measure, the first by name; None for all.
-        progress: called with (images done, images in all), first with 0.
+        protocol: "gray" or "colour", see the module.
+        limit: number of images to measure, the first in the order of their names; None for all.
+        progress: function called with (number of images done, total number), first with 0 done.
 
     Raises:
-        DependencyError: no images there, or what LPIPS needs is missing.
-        ValueError: quality or limit out of range.
+        DependencyError: the folder has no images, or LPIPS's weights or libraries are missing.
+        ValueError: quality or limit is out of range.
     """
     paths = _originals(data_dir, limit)
     hashes = {name: str(weights.record(name)["sha256"][decoder.precision]) for name in weights.PRESETS[decoder.preset].values()}
@@ -166,53 +166,53 @@ def run(
 
 
 def write(result: Result, results_dir: Path) -> Path:
-    """Write a result to its file in a folder, which is made if need be; returns the file's path."""
+    """Write a result to its file in a folder, which is created if necessary; return the file's path."""
     results_dir.mkdir(parents=True, exist_ok=True)
     content = asdict(result)
     for row, fields in zip(result.rows, content["rows"], strict=True):
-        # The means follow from the images; they are for people who open the file.
+        # The means follow from the images; they are written for readers of the file.
         images = fields.pop("images")
         fields |= {"means": row.means, "images": images}
     path = results_dir / result.file_name
     text = json.dumps(content, indent=1, ensure_ascii=False)
-    # One line for each image, so that files stay short and their differences readable.
+    # One line per image, so that files are short and diffs readable.
     text = _NUMBERS.sub(lambda match: " ".join(match[0].split()), text)
     path.write_text(text + "\n", encoding="utf-8")
     return path
 
 
 def read(path: Path) -> Result:
-    """Read what :func:`write` wrote."""
+    """Read a result that :func:`write` wrote."""
     content = json.loads(path.read_text(encoding="utf-8"))
     rows = tuple(Row(row["method"], row["projected"], row["images"]) for row in content.pop("rows"))
     return Result(**content, rows=rows)
 
 
 def encode(rgb: Pixels, quality: int, protocol: Protocol) -> tuple[Pixels, bytes]:
-    """The original as a protocol sees it, and its JPEG.
+    """Encode an original by a protocol.
 
     Args:
-        rgb: uint8 [H, W, 3].
+        rgb: the original, uint8 [H, W, 3].
         quality: JPEG quality factor, 1 … 100.
-        protocol: see the module.
+        protocol: "gray" or "colour", see the module.
 
     Returns:
-        uint8 [H, W] (gray) or [H, W, 3] (colour), and the bytes of the file.
+        The reference for measurements, uint8 [H, W] (gray) or [H, W, 3] (colour), and the bytes of the JPEG file.
     """
     original = colour.studio_luma(rgb) if protocol == "gray" else rgb
     return original, jpeg.compress(original, quality, SUBSAMPLING)
 
 
 def decodings(decoder: Decoder, data: bytes, image: JpegImage) -> Iterator[tuple[str, bool, Pixels]]:
-    """Every way of decoding a file, plain JPEG first (Pillow's decoding, which any viewer shows).
+    """Decode a file by every method, first plainly (by Pillow, like any viewer).
 
     Args:
-        decoder: restores.
-        data: the file.
+        decoder: the decoder.
+        data: bytes of the file.
         image: the same file, parsed.
 
     Yields:
-        method and whether projected, as in :class:`Row`, and the pixels, uint8 [H, W] or [H, W, 3].
+        The method and whether the result is projected, as in :class:`Row`, and the pixels, uint8 [H, W] or [H, W, 3].
     """
     with Image.open(io.BytesIO(data)) as plain:
         yield "jpeg", False, np.asarray(plain)
@@ -225,7 +225,7 @@ def decodings(decoder: Decoder, data: bytes, image: JpegImage) -> Iterator[tuple
 
 
 def measure_gray(original: Pixels, restored: Pixels) -> dict[str, float]:
-    """All metrics of the gray protocol, of uint8 [H, W]."""
+    """All metrics of the gray protocol for pictures uint8 [H, W]."""
     return {
         "psnr": metrics.psnr(original, restored),
         "psnr_b": metrics.psnr_b(original, restored),
@@ -238,7 +238,7 @@ def measure_gray(original: Pixels, restored: Pixels) -> dict[str, float]:
 
 
 def measure_colour(original: Pixels, restored: Pixels) -> dict[str, float]:
-    """All metrics of the colour protocol, of uint8 [H, W, 3]; Y is the full-range luma, not rounded."""
+    """All metrics of the colour protocol for RGB pictures uint8 [H, W, 3]; Y is the full-range luma, not rounded."""
     return {
         "psnr_rgb": metrics.psnr(original, restored),
         "psnr_y": metrics.psnr(colour.to_planes(original)[0], colour.to_planes(restored)[0]),

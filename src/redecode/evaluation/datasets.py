@@ -1,4 +1,4 @@
-"""Where data sets and published weights lie: in one folder outside the project, named by REDECODE_DATA."""
+"""Paths of data sets and published weights: they lie in one folder outside the project, given by REDECODE_DATA."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ..errors import DependencyError
 
 
 def data_path(*parts: str) -> Path:
-    """A file or folder below the data folder.
+    """The path of a file or folder in the data folder.
 
     Args:
-        parts: path below the folder that the environment variable REDECODE_DATA names, for example "eval", "LIVE1".
+        parts: parts of the path relative to the folder in the environment variable REDECODE_DATA, for example "eval", "LIVE1".
 
     Returns:
         The path, which exists.
 
     Raises:
-        DependencyError: REDECODE_DATA is not set, or the path is not there.
+        DependencyError: REDECODE_DATA is not set, or the path does not exist.
     """
     wanted = "/".join(parts)
     folder = os.environ.get("REDECODE_DATA")

@@ -1,4 +1,4 @@
-"""Figures: details of restored pictures, enlarged, side by side (as the paper's Fig. 2)."""
+"""Figures: enlarged details of restored pictures, side by side (like the paper's Fig. 2)."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ COLUMNS = ("JPEG", "L_B", "L_T", "mask", "fused", "original")
 
 @dataclass(frozen=True)
 class Detail:
-    """A part of an original: file below the data folder, and the box (left, top, width, height) in pixels."""
+    """A part of an original: path of the file in the data folder, and box (left, top, width, height) in pixels."""
 
     file: str
     box: tuple[int, int, int, int]
 
 
-# Textures of several kinds, letters and a face.
+# Details shown by default: textures of several kinds, letters and a face.
 DETAILS = (
     Detail("eval/LIVE1/buildings.png", (660, 288, 88, 72)),
     Detail("eval/LIVE1/lighthouse3.png", (190, 610, 88, 72)),
@@ -42,12 +42,12 @@ DETAILS = (
 
 
 def details(decoder: Decoder, quality: int, chosen: Sequence[Detail] = DETAILS) -> Image.Image:
-    """Rows of details, one column for each of COLUMNS.
+    """Draw details in rows, with one column for each of COLUMNS.
 
     Args:
-        decoder: restores.
-        quality: quality factor of the JPEGs, which are in colour with 4:2:0.
-        chosen: what to show.
+        decoder: the decoder.
+        quality: quality factor of the JPEGs, which are in colour with 4:2:0 subsampling.
+        chosen: details to show, one per row.
 
     Raises:
         DependencyError: an original is not in the data folder.
@@ -57,7 +57,7 @@ def details(decoder: Decoder, quality: int, chosen: Sequence[Detail] = DETAILS) 
 
 
 def before_after(decoder: Decoder, file: Path, box: tuple[int, int, int, int]) -> Image.Image:
-    """A part of a JPEG file as viewers show it, and restored."""
+    """Draw a part of a JPEG file, decoded plainly and restored."""
     with Image.open(file) as plain:
         before = np.asarray(plain.convert("RGB"))
     after = decoder.decode(file).image
@@ -69,7 +69,7 @@ def _detail(decoder: Decoder, quality: int, detail: Detail) -> list[Image.Image]
         original = np.asarray(file.convert("RGB"))
     data = jpeg.compress(original, quality)
     result = decoder.decode(data, layers=True)
-    assert result.texture_layer is not None  # decode() was asked for all of it
+    assert result.texture_layer is not None  # layers=True
     plain = colour.to_uint8(colour.to_rgb(np.clip(result.picture.planes(), 0, 255)))
     mask = (result.mask * np.uint8(255))[..., None].repeat(3, 2)
     return [_enlarged(picture, detail.box) for picture in (plain, result.base_layer, result.texture_layer, mask, result.image, original)]

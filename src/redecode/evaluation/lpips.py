@@ -1,6 +1,6 @@
 """LPIPS, the learned perceptual distance of Zhang, Isola, Efros, Shechtman and Wang (CVPR 2018), AlexNet, version 0.1.
 
-The module imports without torch; :func:`distance` needs it.
+The module can be imported without torch; :func:`distance` needs torch.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 Image = NDArray[np.floating[Any]] | NDArray[np.uint8]
 
 WEIGHTS = ("lpips", "alexnet_lpips.safetensors")
-# A shorter side vanishes in the second pooling.
+# Minimum side of a picture in pixels: shorter sides vanish in the second pooling.
 MIN_SIDE = 31
 
 # Index in torchvision's `features`, stride, padding, and whether 3×3 max pooling of stride 2 comes before it.
 _CONVOLUTIONS = ((0, 4, 2, False), (3, 1, 2, True), (6, 1, 1, True), (8, 1, 1, False), (10, 1, 1, False))
-# The reference implementation's, for RGB on [-1, 1].
+# Normalisation of the reference implementation, for RGB on [-1, 1].
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 _EPSILON = 1e-10
-# Keeps the gradient of the root finite where no map responds; negligible beside the features.
+# Keeps the gradient of the square root finite where all maps are zero; negligible compared with the features.
 _TINY = 1e-20
 
 
@@ -39,9 +39,9 @@ def distance(reference: Image, restored: Image) -> float:
     """LPIPS of two images.
 
     Args:
-        reference: [H, W, 3] RGB, or [H, W] gray, which stands for three equal channels; any real dtype, 0 … 255, both
-            sides at least 31.
-        restored: likewise.
+        reference: [H, W, 3] RGB, or [H, W] gray, which counts as three equal channels; any real dtype, 0 … 255, both sides
+            at least 31.
+        restored: the image to compare with it, of the same shape and range.
 
     Returns:
         0 for equal images, about 1 for unrelated ones; lower is better.
@@ -66,14 +66,14 @@ def distance(reference: Image, restored: Image) -> float:
 
 
 def unit_features(rgb: Tensor, weights: dict[str, Tensor]) -> list[Tensor]:
-    """AlexNet's five ReLU outputs, each position brought to length 1 over the channels.
+    """AlexNet's five ReLU outputs, normalised to length 1 over the channels at each position.
 
     Args:
         rgb: float32 [B, 3, H, W] on [-1, 1].
-        weights: of :data:`WEIGHTS`, float32.
+        weights: tensors of the file :data:`WEIGHTS` by name, float32.
 
     Returns:
-        [B, N, h, w] each; gradients flow.
+        Features [B, N, h, w] of each layer; gradients flow through them.
     """
     from torch.nn import functional as F
 
@@ -88,7 +88,7 @@ def unit_features(rgb: Tensor, weights: dict[str, Tensor]) -> list[Tensor]:
 
 
 def compare(first: Sequence[Tensor], second: Sequence[Tensor], weights: dict[str, Tensor]) -> Tensor:
-    """LPIPS from the features of two batches, a scalar averaged over the batch."""
+    """LPIPS from the features of two batches: a scalar, averaged over the batch."""
     from torch.nn import functional as F
 
     total = first[0].new_zeros(())
@@ -108,7 +108,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
 
 @lru_cache(maxsize=1)
 def _reference(data: bytes, shape: tuple[int, ...], dtype: str, path: Path) -> list[Tensor]:
-    """The features of a reference, which many restored pictures are compared with in turn."""
+    """The features of a reference, cached because several restored pictures are compared with it in turn."""
     import torch
 
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Full-reference image metrics, one pair of images to one number.
+"""Full-reference image metrics: a number for a pair of images.
 
 Every function takes the original first and the restored image second, both of the same shape, any real dtype, on the scale
 0 … 255. LPIPS, which needs a network, is in :mod:`redecode.evaluation.lpips`.
@@ -18,8 +18,8 @@ Image = NDArray[np.floating[Any]] | NDArray[np.uint8]
 PEAK = 255.0
 BLOCK = 8
 
-# The paper does not define the edge detector of its E-PSNR. Ours takes the share of pixels at which plain JPEG at quality
-# factor 10 has the paper's 21.25 dB on LIVE1.
+# Share of pixels that count as edges in E-PSNR. The paper does not define its edge detector: with this share, plain JPEG at quality factor
+# 10 has the paper's 21.25 dB on LIVE1.
 EDGE_SHARE = 0.005
 
 # Wang et al. 2004: C1 = (K1 L)², C2 = (K2 L)² with K1 = 0.01, K2 = 0.03.
@@ -32,7 +32,7 @@ def psnr(reference: Image, restored: Image) -> float:
 
     Args:
         reference: [H, W] or [H, W, C], 0 … 255.
-        restored: likewise.
+        restored: the image to compare with it, of the same shape and range.
 
     Returns:
         dB, higher is better; infinite for equal images.
@@ -53,14 +53,14 @@ def psnr_b(reference: Image, restored: Image) -> float:
     """PSNR-B: PSNR with the blocking effect factor of the restored image added to the error.
 
     Yim and Bovik, "Quality Assessment of Deblocked Images", IEEE TIP 20(1), 2011, on the 8×8 grid that begins at the top left
-    pixel. The means are taken over the pairs of neighbours that there are; other implementations (torchmetrics) divide by a
-    slightly larger number of border pairs, which makes 0.03 to 0.06 dB of difference on LIVE1 and BSDS500. Columns and rows
-    that do not fill a block are measured too: crop both images with :func:`whole_blocks` first to leave them out, which on LIVE1
-    gives the paper's figure for plain JPEG.
+    pixel. The means are taken over all existing pairs of neighbours; other implementations (torchmetrics) divide by a slightly
+    larger number of border pairs, which makes a difference of 0.03 to 0.06 dB on LIVE1 and BSDS500. Columns and rows that do not
+    fill a block are measured too: crop both images with :func:`whole_blocks` first to leave them out, which on LIVE1 gives the
+    paper's figure for plain JPEG.
 
     Args:
         reference: [H, W], 0 … 255.
-        restored: likewise.
+        restored: the image to compare with it, of the same shape and range.
 
     Returns:
         dB, higher is better, at most the PSNR; infinite for equal images without visible blocks.
@@ -83,7 +83,7 @@ def psnr_b(reference: Image, restored: Image) -> float:
 
 
 def whole_blocks(image: Image) -> Image:
-    """The part of an image [H, W, …] that whole 8×8 blocks cover; a view."""
+    """Crop an image [H, W, …] to whole 8×8 blocks; returns a view."""
     height, width = image.shape[:2]
     return image[: height - height % BLOCK, : width - width % BLOCK]
 
@@ -91,11 +91,11 @@ def whole_blocks(image: Image) -> Image:
 def ssim_gaussian(reference: Image, restored: Image) -> float:
     """Structural similarity in the 11×11 Gaussian window, σ = 1.5, of Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 13(4), 2004.
 
-    Averaged over the window positions that lie inside the image, at full resolution: the SSIM of DnCNN, FBCNN and SwinIR.
+    It is averaged over all window positions inside the image, at full resolution: the SSIM of DnCNN, FBCNN and SwinIR.
 
     Args:
         reference: [H, W], 0 … 255, both sides at least 11.
-        restored: likewise.
+        restored: the image to compare with it, of the same shape and range.
 
     Returns:
         at most 1, higher is better.
@@ -116,11 +116,11 @@ def ssim_gaussian(reference: Image, restored: Image) -> float:
 def ssim_uniform(reference: Image, restored: Image) -> float:
     """Structural similarity in a uniform 8×8 window, as in the code of AR-CNN and hence in the paper's Table 1.
 
-    Wang and Bovik's window of before 2004; else like :func:`ssim_gaussian`, with population variances.
+    The window is that of Wang and Bovik before 2004; otherwise like :func:`ssim_gaussian`, with population variances.
 
     Args:
         reference: [H, W], 0 … 255, both sides at least 8.
-        restored: likewise.
+        restored: the image to compare with it, of the same shape and range.
 
     Returns:
         at most 1, higher is better.
@@ -134,14 +134,13 @@ def ssim_uniform(reference: Image, restored: Image) -> float:
 def e_psnr(reference: Image, restored: Image, share: float = EDGE_SHARE) -> float:
     """E-PSNR: PSNR over the pixels where the original has its strongest edges.
 
-    Edges are the pixels whose Sobel magnitude (3×3, borders replicated) reaches that of the ⌈share · pixels⌉-th strongest,
-    ties included. The paper reports an E-PSNR without saying how it detects edges: figures of this function compare with one
-    another only.
+    Edges are the ⌈share · pixels⌉ pixels with the largest Sobel magnitude (3×3, borders replicated), ties included. The paper
+    reports an E-PSNR without defining its edge detector: compare figures of this function with each other only.
 
     Args:
-        reference: [H, W], 0 … 255; the edges are taken from it.
-        restored: likewise.
-        share: share of the pixels that count as edges, over 0 … 1.
+        reference: the original, [H, W], 0 … 255; its edges are used.
+        restored: the restored image, of the same shape and range.
+        share: share of the pixels that count as edges, greater than 0 and at most 1.
 
     Returns:
         dB, higher is better.
@@ -151,7 +150,7 @@ def e_psnr(reference: Image, restored: Image, share: float = EDGE_SHARE) -> floa
     """
     _require_gray(reference)
     if not 0 < share <= 1:
-        raise ValueError(f"share must be over 0 and at most 1, not {share}")
+        raise ValueError(f"share must be greater than 0 and at most 1, not {share}")
     error = _squared_error(reference, restored)
     strength = _squared_sobel(reference)
     rank = strength.size - math.ceil(share * strength.size)
@@ -174,7 +173,7 @@ def _require_gray(image: Image) -> None:
 
 
 def _blocking_effect(image: Image) -> float:
-    """BEF of an image [H, W]: what squared differences across block borders have over the others, times η."""
+    """Blocking effect factor of an image [H, W]: by how much squared differences across block borders exceed the others, times η."""
     samples = image.astype(np.float64)
     across, down = np.diff(samples, axis=1) ** 2, np.diff(samples, axis=0) ** 2
     across_borders, down_borders = across[:, BLOCK - 1 :: BLOCK], down[BLOCK - 1 :: BLOCK]
@@ -204,7 +203,7 @@ def _ssim(reference: Image, restored: Image, window: Float64) -> float:
 
 
 def _window_mean(image: Float64, window: Float64) -> Float64:
-    """Weighted mean in a separable window, at its positions inside the image."""
+    """Weighted mean in a separable window, at all positions inside the image."""
     height, width = (side - len(window) + 1 for side in image.shape)
     rows = np.zeros((height, image.shape[1]))
     for offset, weight in enumerate(window):

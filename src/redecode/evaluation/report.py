@@ -1,6 +1,6 @@
-"""Tables of benchmark results in Markdown, with published figures beside ours.
+"""Tables of benchmark results in Markdown, with published figures next to ours.
 
-Every table is of one set and one protocol, and every column of one metric: nothing is mixed.
+Each table shows one set and one protocol, and each column one metric.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from . import SETS
 from .benchmark import Result, Row
 
-# Published figures are all for the gray protocol at this quality factor.
+# Quality factor of all published figures, which are for the gray protocol.
 PUBLISHED_QUALITY = 10
 
-# The paper's Table 1: PSNR (dB), PSNR-B (dB), SSIM, measured with AR-CNN's code. That this means PSNR-B on whole blocks and
-# SSIM in the uniform 8×8 window is our finding: with these definitions our plain JPEG row on LIVE1 is the paper's.
+# The paper's Table 1: PSNR (dB), PSNR-B (dB), SSIM, measured with AR-CNN's code. We found that this means PSNR-B on whole blocks and SSIM
+# in the uniform 8×8 window: with these definitions, our row of plain JPEG on LIVE1 equals the paper's.
 _TABLE_1_METRICS = ("psnr", "psnr_b_whole_blocks", "ssim_uniform")
 _TABLE_1 = {
     "LIVE1": {
@@ -39,9 +39,9 @@ _TABLE_1 = {
     },
 }
 # Jiang, Zhang and Timofte, "Towards Flexible Blind JPEG Artifacts Removal", ICCV 2021: PSNR-B of the whole image and SSIM in the
-# Gaussian window, as its plain JPEG row tells (25.33 dB and 0.773 on LIVE1).
+# Gaussian window, as its row of plain JPEG shows (25.33 dB and 0.773 on LIVE1).
 _FBCNN = {"LIVE1": {"FBCNN": {"psnr": 29.75, "psnr_b": 29.40, "ssim_gaussian": 0.827}}}
-# The paper's Table 2: E-PSNR (dB), with a detector that it does not describe.
+# The paper's Table 2: E-PSNR (dB), with an edge detector that the paper does not describe.
 _TABLE_2 = {
     "LIVE1": {"JPEG": 21.25, "AR-CNN": 21.88, "EP-GAN": 22.01, "Proposed": 22.22},
     "BSDS500_val": {"JPEG": 20.91, "AR-CNN": 21.51, "EP-GAN": 21.48, "Proposed": 21.68},
@@ -76,13 +76,13 @@ _COLOUR_COLUMNS = (
 
 
 def render(results: Sequence[Result]) -> str:
-    """All tables of some results as Markdown, padded so that they read well as plain text too.
+    """Render results as Markdown tables, padded so that they are readable as plain text too.
 
     Args:
-        results: in any order; those of one set, protocol, quality and limit share a table.
+        results: results in any order; those of the same set, protocol, quality and limit share a table.
 
     Returns:
-        Markdown, ending in a newline; empty without results.
+        Markdown that ends with a newline; empty without results.
     """
     groups: dict[tuple[bool, int, int, str, int], list[Result]] = {}
     for result in results:
@@ -97,13 +97,13 @@ def render(results: Sequence[Result]) -> str:
 
 
 def render_qualities(results: Sequence[Result]) -> str:
-    """One short table for each set and protocol, with a line for every quality factor: projected results against plain JPEG.
+    """Render a short table for each set and protocol, with a row for each quality factor: projected results and plain JPEG.
 
     Args:
-        results: in any order, of whole sets.
+        results: results of whole sets in any order.
 
     Returns:
-        Markdown, ending in a newline; empty where no set was measured at more than one quality.
+        Markdown that ends with a newline; empty if no set was measured at more than one quality.
     """
     groups: dict[tuple[bool, int, str], list[Result]] = {}
     for result in results:
@@ -165,14 +165,14 @@ def _colour_table(results: list[Result]) -> str:
 
 
 def published(result: Result) -> dict[str, dict[str, float]]:
-    """Published figures that may stand beside a result in the gray protocol.
+    """Published figures that are comparable with a result in the gray protocol.
 
     Args:
-        result: of the gray protocol.
+        result: a result in the gray protocol.
 
     Returns:
-        by method, with its source in brackets, metrics by the names of :class:`benchmark.Row`; empty unless the result is of the
-        whole set and of the quality factor that the figures are for.
+        Metrics, named as in :class:`benchmark.Row`, by method with its source in brackets; empty unless the result is for the whole set
+        and for the quality factor of the published figures.
     """
     if not _comparable(result):
         return {}
@@ -191,7 +191,7 @@ def _our_lines(results: list[Result], columns: Iterable[_Column]) -> list[list[s
     columns = tuple(columns)
     lines = []
     for number, result in enumerate(results):
-        # Plain JPEG does not depend on the preset: once is enough.
+        # Plain JPEG is the same for each preset: show it once.
         rows = result.rows if number == 0 else [row for row in result.rows if row.method != "jpeg"]
         lines += [[_label(result, row), *(_figure(row.means[c.metric], c) for c in columns)] for row in rows]
     return lines
@@ -220,14 +220,14 @@ def _section(title: str, header: list[str], lines: list[list[str]], results: lis
 
 
 def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, padded so that it reads well as plain text too: first column to the left, the others to the right.
+    """A Markdown table, padded so that it is readable as plain text too; the first column is left-aligned, the others right-aligned.
 
     Args:
         header: names of the columns.
-        lines: of as many cells each.
+        lines: cells of each row, one per column.
 
     Returns:
-        Markdown without a newline at its end.
+        Markdown without a newline at the end.
 
     Example:
         >>> print(table(["", "PSNR"], [["JPEG", "27.77"]]))
