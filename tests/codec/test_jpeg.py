@@ -635,21 +635,33 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def test_another_build_of_libjpeg_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libjpeg, "_VERSION", 62)
-    with pytest.raises(DependencyError, match="jpeglib==1"):
-        jpeg.read(encode(picture()))
+def test_an_unknown_libjpeg_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unknown:
+        """Creates whatever it is asked for, without a word."""
+
+        jpeg_CreateDecompress = jpeg_destroy_decompress = staticmethod(lambda *_: None)  # noqa: N815
+        jpeg_std_error = staticmethod(lambda _: None)
+
+    monkeypatch.setattr(libjpeg, "_libjpeg", Unknown)
+    with pytest.raises(DependencyError, match="install Pillow anew"):
+        libjpeg._interface.__wrapped__()
 
 
 @pytest.mark.parametrize("data", EXOTIC.values(), ids=EXOTIC)
-def test_a_library_without_libjpegs_own_functions(data: bytes) -> None:
-    """As jpeglib's is on Windows."""
-    segments = markers.walk(data)
-    library = ctypes.CDLL(libjpeg._load()._name)
-    library.read_jpeg_dct.argtypes = [ctypes.c_char_p, *[ctypes.c_void_p] * 6]
-    coefficients = libjpeg._read_through_jpeglib(library, segments.stripped, segments.frame.blocks)
-    for ours, theirs in zip(jpeg.read(data).components, coefficients, strict=True):
-        np.testing.assert_array_equal(ours.coefficients, theirs)
+def test_where_pillow_hides_its_libjpeg(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: jpeglib gives the same."""
+    expected = jpeg.read(data)
+    monkeypatch.setattr(libjpeg, "_libjpeg", lambda: None)
+    for ours, theirs in zip(jpeg.read(data).components, expected.components, strict=True):
+        np.testing.assert_array_equal(ours.coefficients, theirs.coefficients)
+
+
+def test_where_there_is_no_libjpeg_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libjpeg, "_libjpeg", lambda: None)
+    monkeypatch.setattr(libjpeg, "_JPEGLIB", "nothing.*")
+    libjpeg._jpeglib.cache_clear()
+    with pytest.raises(DependencyError, match="jpeglib==1"):
+        jpeg.read(encode(picture()))
 
 
 SEEDS = [
@@ -703,7 +715,7 @@ def test_a_crop_shows_its_part(subsampling: str) -> None:
 
 
 def test_another_jpeglib_is_refused(tmp_path: Path) -> None:
-    folder = Path(libjpeg._load()._name).parent
+    folder = Path(libjpeg._jpeglib()._name).parent
     for name in libjpeg._DECLARATIONS:
         (tmp_path / name).write_text((folder / name).read_text())
     libjpeg._check_declarations(tmp_path)

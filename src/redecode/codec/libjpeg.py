@@ -1,12 +1,13 @@
-"""Coefficients by libjpeg-turbo, as jpeglib brings it along: the quantized coefficients of a checked file, and the decoder's own warnings.
+"""Quantized coefficients by libjpeg, and its own warnings about damaged data.
 
-jpeglib's functions are passed by, for they print to stdout and stderr and hide the warnings; the functions of libjpeg-turbo itself are
-called, which its shared library exports. They report a fatal error through a function that must not return. C code leaves it with longjmp,
-which Python cannot; here each call runs on a thread of its own, and `pthread_exit` is that function: the thread ends, its join tells.
-Nothing is shared between two pictures, so that there is no lock, no temporary file, and nothing that a fork could find half done.
+The library is the one with which Pillow decodes: Pillow's extension module is linked to it, on every platform but Windows, and its functions
+are found through that module. So nothing has to be compiled or installed for it. They are called through ctypes. A fatal error is reported
+through a function that must not return. C code leaves it with longjmp, which Python cannot; here each call runs on a thread of its own, and
+`pthread_exit` is that function: the thread ends, and joining it tells so. Two pictures share nothing: there is no lock, no temporary file,
+and nothing that a fork could find half done.
 
-On Windows the library exports jpeglib's functions alone. There :func:`read_coefficients` falls back on these, and warnings about damaged
-data go to stderr.
+On Windows Pillow keeps its libjpeg to itself. There :func:`read_coefficients` calls the functions of the package jpeglib, whose warnings
+about damaged data go to stderr.
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ from numpy.typing import NDArray
 
 from ..errors import DependencyError, UnreadableError
 
-# libjpeg-turbo rather than jpeglib's default of libjpeg 6b because it is the one that is fuzzed and maintained.
-_LIBRARY = "cjpeglib_turbo210.*"
-# How jpeglib's own functions must be declared, where the library exports no others. A library in C does not tell; their source comes along.
+# Of jpeglib's libraries the one with libjpeg-turbo, because that is the one that is fuzzed and maintained.
+_JPEGLIB = "cjpeglib_turbo210.*"
+# How the functions of jpeglib that are called here are declared in its source, which comes along: a library in C does not tell.
 _DECLARATIONS = {
     "cjpeglib_common_markers.cpp": "int read_jpeg_markers(const char *srcfile, unsigned char *markers)",
     "cjpeglib_dct.cpp": "int read_jpeg_dct(const char *srcfile, short *Y, short *Cb, short *Cr, short *K, "
     "unsigned short *qt, short *quant_tbl_no)",
 }
-# What jpeg_CreateDecompress() compares: the version of the interface, and the size of its struct on 64-bit systems.
-_VERSION, _STRUCT_SIZE = 70, 640
+_INSTALL_JPEGLIB = "install it with: pip install 'jpeglib==1.0.2'"
+# Bytes for jpeg_decompress_struct, whose size depends on the build: it was 656 in the largest one seen.
+_MAX_STRUCT = 4096
 # Warnings that are worth a look: a file with this many is damaged, whatever they are about.
 _MAX_WARNINGS = 100
 # Bytes that may be left over behind the last block of a scan without being a sign that blocks went missing before.
@@ -81,7 +83,7 @@ class _Decompressor(ctypes.Structure):
     _fields_ = (
         ("err", ctypes.POINTER(_ErrorManager)),
         ("mem", ctypes.POINTER(_MemoryManager)),
-        ("rest", ctypes.c_byte * (_STRUCT_SIZE - 2 * ctypes.sizeof(ctypes.c_void_p))),
+        ("rest", ctypes.c_byte * (_MAX_STRUCT - 2 * ctypes.sizeof(ctypes.c_void_p))),
     )
 
 
@@ -99,13 +101,13 @@ def read_coefficients(stripped: bytes, blocks: list[tuple[int, int]], padding: i
 
     Raises:
         UnreadableError: libjpeg cannot decode the file at all.
-        DependencyError: jpeglib is missing, or of an unexpected build.
+        DependencyError: Pillow's libjpeg cannot be called, and jpeglib is missing or of an unexpected build.
     """
-    library = _load()
-    if not hasattr(library, "jpeg_read_coefficients"):
-        return _read_through_jpeglib(library, stripped, blocks), []
+    library = _libjpeg()
+    if library is None:
+        return _read_through_jpeglib(_jpeglib(), stripped, blocks), []
     with _decompressor(library, padding) as (decompressor, warnings):
-        library.jpeg_mem_src_tj(ctypes.byref(decompressor), stripped, len(stripped))
+        library.jpeg_mem_src(ctypes.byref(decompressor), stripped, len(stripped))
         _on_thread(library.jpeg_consume_input, decompressor)
         arrays = ctypes.cast(_on_thread(library.jpeg_read_coefficients, decompressor), ctypes.POINTER(ctypes.c_void_p))
         access = decompressor.mem.contents.access_virt_barray
@@ -120,25 +122,39 @@ def read_coefficients(stripped: bytes, blocks: list[tuple[int, int]], padding: i
 
 
 @lru_cache(maxsize=1)
-def _load() -> Any:
-    """jpeglib's library with libjpeg-turbo, its functions declared."""
+def _libjpeg() -> Any:
+    """The libjpeg to which Pillow is linked, its functions declared; None where its functions are hidden."""
+    spec = importlib.util.find_spec("PIL._imaging")
+    assert spec is not None
+    assert spec.origin is not None
+    library = ctypes.CDLL(spec.origin)
+    if os.name == "nt" or not hasattr(library, "jpeg_read_coefficients"):
+        return None
+    pointer = ctypes.c_void_p
+    library.jpeg_std_error.argtypes, library.jpeg_std_error.restype = [pointer], pointer
+    library.jpeg_CreateDecompress.argtypes = [pointer, ctypes.c_int, ctypes.c_size_t]
+    library.jpeg_mem_src.argtypes = [pointer, ctypes.c_char_p, ctypes.c_ulong]
+    library.jpeg_destroy_decompress.argtypes = [pointer]
+    return library
+
+
+@lru_cache(maxsize=1)
+def _jpeglib() -> Any:
+    """The library of the package jpeglib, its functions declared.
+
+    Raises:
+        DependencyError: it is missing, or another version.
+    """
     spec = importlib.util.find_spec("jpeglib")
     folders = spec.submodule_search_locations if spec else None
-    found = [path for folder in folders or () for path in sorted(Path(folder, "cjpeglib").glob(_LIBRARY)) if path.suffix in (".so", ".pyd")]
+    found = [path for folder in folders or () for path in sorted(Path(folder, "cjpeglib").glob(_JPEGLIB)) if path.suffix in (".so", ".pyd")]
     if not found:
-        raise DependencyError("this installation has no jpeglib with libjpeg-turbo; reinstall it with: pip install 'jpeglib==1.0.2'")
+        raise DependencyError(f"this Pillow hides its libjpeg, and the package jpeglib is not there; {_INSTALL_JPEGLIB}")
+    _check_declarations(found[0].parent)
     library = ctypes.CDLL(str(found[0]))
-    if hasattr(library, "jpeg_read_coefficients"):
-        pointer = ctypes.c_void_p
-        library.jpeg_std_error.argtypes, library.jpeg_std_error.restype = [pointer], pointer
-        library.jpeg_CreateDecompress.argtypes = [pointer, ctypes.c_int, ctypes.c_size_t]
-        library.jpeg_mem_src_tj.argtypes = [pointer, ctypes.c_char_p, ctypes.c_ulong]
-        library.jpeg_destroy_decompress.argtypes = [pointer]
-    else:
-        _check_declarations(found[0].parent)
-        library.read_jpeg_markers.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
-        # File, four component buffers (a null one is skipped), tables and their numbers (not asked for).
-        library.read_jpeg_dct.argtypes = [ctypes.c_char_p, *[ctypes.c_void_p] * 6]
+    library.read_jpeg_markers.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
+    # File, four component buffers (a null one is skipped), tables and their numbers (not asked for).
+    library.read_jpeg_dct.argtypes = [ctypes.c_char_p, *[ctypes.c_void_p] * 6]
     return library
 
 
@@ -153,7 +169,7 @@ def _check_declarations(folder: Path) -> None:
         except OSError:
             source = ""
         if "".join(declaration.split()) not in "".join(source.split()):
-            raise DependencyError("this jpeglib is not the one that redecode works with; install it with: pip install 'jpeglib==1.0.2'")
+            raise DependencyError(f"this jpeglib is not the one that redecode works with; {_INSTALL_JPEGLIB}")
 
 
 @contextmanager
@@ -168,20 +184,37 @@ def _decompressor(library: Any, padding: int) -> Iterator[tuple[_Decompressor, l
         if len(warnings) == _MAX_WARNINGS:
             errors.emit_message = silent
 
-    # A version other than expected is reported before anything is done; that report may return.
-    mismatches: list[int] = []
-    emit, mismatch = _Emitter(warn), _Handler(lambda _: mismatches.append(errors.msg_code))
-    silent = _address(library.jpeg_mem_term)  # A function that does nothing.
+    emit = _Emitter(warn)
+    silent = _address(library.jpeg_quality_scaling)  # Does nothing but calculate.
     decompressor.err = ctypes.cast(library.jpeg_std_error(ctypes.byref(errors)), ctypes.POINTER(_ErrorManager))
-    errors.error_exit, errors.emit_message, errors.output_message = _address(mismatch), _address(emit), silent
-    library.jpeg_CreateDecompress(ctypes.byref(decompressor), _VERSION, _STRUCT_SIZE)
+    errors.error_exit, errors.emit_message, errors.output_message = _address(_threads().pthread_exit), _address(emit), silent
+    library.jpeg_CreateDecompress(ctypes.byref(decompressor), *_interface())
     try:
-        if mismatches:
-            raise DependencyError("this jpeglib has another libjpeg-turbo than expected; reinstall it with: pip install 'jpeglib==1.0.2'")
-        errors.error_exit = _address(_threads().pthread_exit)
         yield decompressor, warnings
     finally:
         library.jpeg_destroy_decompress(ctypes.byref(decompressor))
+
+
+@lru_cache(maxsize=1)
+def _interface() -> tuple[int, int]:
+    """Version of libjpeg's interface, and bytes of its jpeg_decompress_struct.
+
+    They depend on the build. jpeg_CreateDecompress tells them when it is called with others; this report, other than later ones, may return.
+
+    Raises:
+        DependencyError: this is no libjpeg that can be called.
+    """
+    library, errors, decompressor = _libjpeg(), _ErrorManager(), _Decompressor()
+    told: list[int] = []
+    report = _Handler(lambda _: told.append(errors.msg_parm[0]))
+    decompressor.err = ctypes.cast(library.jpeg_std_error(ctypes.byref(errors)), ctypes.POINTER(_ErrorManager))
+    errors.error_exit = _address(report)
+    library.jpeg_CreateDecompress(ctypes.byref(decompressor), 0, 0)
+    library.jpeg_destroy_decompress(ctypes.byref(decompressor))
+    if len(told) != 2 or not ctypes.sizeof(_Decompressor) > told[1] > 0:
+        raise DependencyError("the libjpeg of this Pillow is of an unknown kind; install Pillow anew with: pip install --force-reinstall pillow")
+    version, size = told
+    return version, size
 
 
 def _damage(errors: _ErrorManager, padding: int) -> str | None:

@@ -44,7 +44,7 @@ SUBSAMPLING = "4:2:0"
 # The default precision on a CPU; the file names of results include any other precision.
 DEFAULT_PRECISION = "int8"
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-_PACKAGES = ("redecode", "jpeglib", "numpy", "onnxruntime", "pillow", "torch")
+_PACKAGES = ("redecode", "numpy", "onnxruntime", "pillow", "torch")
 # Decimal places of figures: enough for every table, and few enough to hide rounding differences between machines.
 _DIGITS = 5
 # Pattern of an object with only numbers in indented JSON.
