@@ -158,6 +158,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stripped", type=Path)
     arguments = parser.parse_args()
+    if arguments.stripped:
+        arguments.stripped.mkdir(parents=True, exist_ok=True)
     files = list(seeds.jpegs().values())
     outcomes: collections.Counter[str] = collections.Counter()
     slowest = 0.0

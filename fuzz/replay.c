@@ -2,20 +2,16 @@
 
        python fuzz/coefficients.py 2000 --stripped FOLDER
        gcc -g -o replay fuzz/replay.c -ldl
-       find FOLDER -name '*.jpg' | valgrind --error-exitcode=9 ./replay .../jpeglib/cjpeglib/cjpeglib_turbo210.abi3.so
+       find FOLDER -name '*.jpg' | valgrind --error-exitcode=9 ./replay .../pillow.libs/libjpeg-*.so.62*
 
    The same functions in the same order as in src/redecode/codec/libjpeg.py; every coefficient is looked at, so that valgrind tells of those
-   that were never written. Needs the headers of libjpeg-turbo 2.1 (libjpeg-dev), told here to be of the interface that jpeglib is built for. */
+   that were never written. Needs the headers of a libjpeg-turbo of the interface 62 (libjpeg62-turbo-dev), as Pillow's wheels bring it. */
 
 #include <dlfcn.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
 
-#define JCONFIG_INCLUDED
-#define JPEG_LIB_VERSION 70
-#define MEM_SRCDST_SUPPORTED 1
-#define BITS_IN_JSAMPLE 8
 #include <jpeglib.h>
 
 static jmp_buf fatal;
@@ -29,7 +25,7 @@ int main(int count, char **arguments) {
   if (!library) return fprintf(stderr, "%s\n", dlerror()), 2;
   struct jpeg_error_mgr *(*std_error)(struct jpeg_error_mgr *) = dlsym(library, "jpeg_std_error");
   void (*create)(j_decompress_ptr, int, size_t) = dlsym(library, "jpeg_CreateDecompress");
-  void (*source)(j_decompress_ptr, const unsigned char *, unsigned long) = dlsym(library, "jpeg_mem_src_tj");
+  void (*source)(j_decompress_ptr, const unsigned char *, unsigned long) = dlsym(library, "jpeg_mem_src");
   int (*consume)(j_decompress_ptr) = dlsym(library, "jpeg_consume_input");
   jvirt_barray_ptr *(*read)(j_decompress_ptr) = dlsym(library, "jpeg_read_coefficients");
   void (*destroy)(j_decompress_ptr) = dlsym(library, "jpeg_destroy_decompress");
