@@ -2,8 +2,8 @@
 
     python bench/wheels.py
 
-Asks the package index for the files of every package in requirements/server.txt (the command, the Python door and the server), and draws the table of
-docs/install.md.
+Asks the package index for the files of every package in requirements/server.txt (the command, the Python door and the server), and
+draws the table of docs/install.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import ctypes
 import io
 import os
 import signal
@@ -639,7 +638,7 @@ def test_an_unknown_libjpeg_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     class Unknown:
         """Creates whatever it is asked for, without a word."""
 
-        jpeg_CreateDecompress = jpeg_destroy_decompress = staticmethod(lambda *_: None)  # noqa: N815
+        jpeg_CreateDecompress = jpeg_destroy_decompress = staticmethod(lambda *_: None)
         jpeg_std_error = staticmethod(lambda _: None)
 
     monkeypatch.setattr(libjpeg, "_libjpeg", Unknown)

@@ -1,10 +1,10 @@
 """Quantized coefficients by libjpeg, and its own warnings about damaged data.
 
-The library is the one with which Pillow decodes: Pillow's extension module is linked to it, on every platform but Windows, and its functions
-are found through that module. So nothing has to be compiled or installed for it. They are called through ctypes. A fatal error is reported
-through a function that must not return. C code leaves it with longjmp, which Python cannot; here each call runs on a thread of its own, and
-`pthread_exit` is that function: the thread ends, and joining it tells so. Two pictures share nothing: there is no lock, no temporary file,
-and nothing that a fork could find half done.
+The library is the one with which Pillow decodes: Pillow's extension module is linked to it, on every platform but Windows, and its
+functions are found through that module. So nothing has to be compiled or installed for it. They are called through ctypes. A fatal error is
+reported through a function that must not return. C code leaves it with longjmp, which Python cannot; here each call runs on a thread of its
+own, and `pthread_exit` is that function: the thread ends, and joining it tells so. Two pictures share nothing: there is no lock, no
+temporary file, and nothing that a fork could find half done.
 
 On Windows Pillow keeps its libjpeg to itself. There :func:`read_coefficients` calls the functions of the package jpeglib, whose warnings
 about damaged data go to stderr.
@@ -199,7 +199,7 @@ def _decompressor(library: Any, padding: int) -> Iterator[tuple[_Decompressor, l
 def _interface() -> tuple[int, int]:
     """Version of libjpeg's interface, and bytes of its jpeg_decompress_struct.
 
-    They depend on the build. jpeg_CreateDecompress tells them when it is called with others; this report, other than later ones, may return.
+    They depend on the build. jpeg_CreateDecompress reports them when it is called with others; unlike later reports, this one may return.
 
     Raises:
         DependencyError: this is no libjpeg that can be called.
@@ -212,7 +212,9 @@ def _interface() -> tuple[int, int]:
     library.jpeg_CreateDecompress(ctypes.byref(decompressor), 0, 0)
     library.jpeg_destroy_decompress(ctypes.byref(decompressor))
     if len(told) != 2 or not ctypes.sizeof(_Decompressor) > told[1] > 0:
-        raise DependencyError("the libjpeg of this Pillow is of an unknown kind; install Pillow anew with: pip install --force-reinstall pillow")
+        raise DependencyError(
+            "the libjpeg of this Pillow is of an unknown kind; install Pillow anew with: pip install --force-reinstall pillow"
+        )
     version, size = told
     return version, size
 
