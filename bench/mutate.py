@@ -20,15 +20,20 @@ import json
 import os
 import random
 import re
+import select
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "redecode"
@@ -42,6 +47,8 @@ RECORD, JOURNAL = FOLDER / "record.json", FOLDER / "journal.jsonl"
 BUDGET = 45
 # A mutant that takes so many times longer, and so many seconds more, loops.
 SLOWER, PATIENCE = 3, 60
+# What tests import, and every child of this process then has already; nothing of redecode itself.
+LIBRARIES = ("numpy", "PIL.Image", "onnxruntime", "hypothesis", "rich.console", "typer.testing", "tifffile", "png")
 # Mutants that nobody could see, by name, each with the reason.
 EQUIVALENT: dict[str, str] = {}
 
@@ -158,10 +165,9 @@ def _untouched(node: ast.AST) -> list[ast.AST]:
     return [note for name in ("annotation", "returns") if (note := getattr(node, name, None)) is not None]
 
 
-def record(marks: str) -> None:
-    """Run the tests once, and note which of them run which line, and for how long; what is known of others is kept."""
+def record(places: list[str], marks: str) -> None:
+    """Run tests once, and note which of them run which line, and for how long; what is known of others is kept."""
     import coverage
-    import pytest
 
     measured = coverage.Coverage(data_file=None, source=[str(PACKAGE)], config_file=False)
     seconds: dict[str, float] = {}
@@ -182,7 +188,7 @@ def record(marks: str) -> None:
                 failed.add(report.nodeid)
 
     measured.start()
-    pytest.main(["-q", "-p", "no:cacheprovider", "-m", marks, str(ROOT / "tests")], plugins=[Recorder()])
+    pytest.main(["-q", "-p", "no:cacheprovider", "-m", marks, *places], plugins=[Recorder()])
     measured.stop()
     known = json.loads(RECORD.read_text()) if RECORD.exists() else {"seconds": {}, "lines": {}}
     known["seconds"] = {name: taken for name, taken in (known["seconds"] | seconds).items() if name not in failed}
@@ -226,32 +232,44 @@ def attempt(mutant: Mutant, tests: list[str], expected: float, copy: Path) -> Ou
         for compiled in (place.parent / "__pycache__").glob(f"{place.stem}.*"):
             compiled.unlink()
 
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as names:
-        names.write("\n".join(tests))
-        names.flush()
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", f"@{names.name}"]
-        place.write_text(mutant.source, encoding="utf-8")
-        forget()
+    place.write_text(mutant.source, encoding="utf-8")
+    forget()
+    with tempfile.TemporaryFile("w+") as told:
         try:
-            done = subprocess.run(
-                command,
-                cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": str(copy)},
-                capture_output=True,
-                text=True,
-                timeout=SLOWER * expected + PATIENCE,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            outcome, by = "caught", "time"
-        else:
-            outcome = "caught" if done.returncode else "survived"
-            found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-            by = found[1] if found else f"exit code {done.returncode}" if done.returncode else ""
+            code = _run(tests, copy, told.fileno(), SLOWER * expected + PATIENCE)
         finally:
             place.write_bytes(original)
             forget()
-    return Outcome(mutant.name, mutant.line, outcome, by, len(tests), round(time.monotonic() - began, 1))
+        told.seek(0)
+        found = re.search(r"^(?:FAILED|ERROR) (\S+)", told.read(), re.MULTILINE)
+    by = "time" if code is None else "" if code == 0 else found[1] if found else f"exit code {code}"
+    return Outcome(mutant.name, mutant.line, "caught" if by else "survived", by, len(tests), round(time.monotonic() - began, 1))
+
+
+def _run(tests: list[str], copy: Path, told: int, limit: float) -> int | None:
+    """pytest's exit code, or None where it takes longer; in a child of this process, where libraries need not be imported once more."""
+    child = os.fork()
+    if child:
+        ended = os.pidfd_open(child)
+        late = not select.select([ended], [], [], limit)[0]
+        os.close(ended)
+        # With what it has started.
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return None if late else code
+    try:
+        os.setsid()
+        os.dup2(told, 1)
+        os.dup2(told, 2)
+        os.chdir(ROOT)
+        os.environ["PYTHONPATH"] = str(copy)
+        sys.path.insert(0, str(copy))
+        code = pytest.main(["-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", *tests])
+        sys.stdout.flush()
+    except BaseException:
+        code = 99
+    os._exit(code)
 
 
 def write(drawn: list[Mutant], outcomes: dict[str, Outcome], command: str) -> str:
@@ -276,14 +294,14 @@ def write(drawn: list[Mutant], outcomes: dict[str, Outcome], command: str) -> st
 def main() -> None:
     """Record, or draw mutants, run the tests on each, and write what became of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--record", action="store_true", help="run every test once, to know which lines it runs")
+    parser.add_argument("--record", nargs="*", metavar="TESTS", help="run these tests once, or all, to know which lines they run")
     parser.add_argument("--marks", default="not slow and not browser and not cluster", help="of the tests to record")
     parser.add_argument("--count", type=int, default=300, help="how many mutants")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--again", action="store_true", help="try those once more that survived")
     arguments = parser.parse_args()
-    if arguments.record:
-        record(arguments.marks)
+    if arguments.record is not None:
+        record(arguments.record or [str(ROOT / "tests")], arguments.marks)
         return
     known = json.loads(RECORD.read_text())
     files = [path for room in ROOMS for path in ([PACKAGE / room] if room.endswith(".py") else sorted((PACKAGE / room).rglob("*.py")))]
@@ -294,6 +312,9 @@ def main() -> None:
         outcomes = {outcome.name: outcome for outcome in (Outcome(**json.loads(line)) for line in JOURNAL.read_text().splitlines())}
     if arguments.again:
         outcomes = {name: outcome for name, outcome in outcomes.items() if outcome.outcome == "caught" or name in EQUIVALENT}
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    for library in LIBRARIES:
+        import_module(library)
     command = f"python bench/mutate.py --count {arguments.count} --seed {arguments.seed}"
     with tempfile.TemporaryDirectory(prefix="redecode-mutant-") as folder, open(JOURNAL, "a", encoding="utf-8") as journal:
         shutil.copytree(PACKAGE, Path(folder, "redecode"), ignore=shutil.ignore_patterns("__pycache__"))
