@@ -5,7 +5,7 @@
     python bench/mutate.py --again        # tries those once more that survived
 
 A mutant is drawn from the rooms in ROOMS: a comparison, an operator, a constant, a condition or a branch is changed. The tests that run the
-changed line are run on it, the quickest first, as many as fit into BUDGET seconds; for a line that only runs in processes of its own, or
+changed line are run on it, as many as fit into BUDGET seconds; for a line that only runs in processes of its own, or
 when a module is imported, those of the module. A mutant counts as caught where a test fails or takes unreasonably long. What survives is
 listed with its line, to be tested or, if it changes nothing that anybody could see, to be noted in EQUIVALENT with the reason.
 
@@ -47,6 +47,8 @@ RECORD, JOURNAL = FOLDER / "record.json", FOLDER / "journal.jsonl"
 BUDGET = 45
 # A mutant that takes so many times longer, and so many seconds more, loops.
 SLOWER, PATIENCE = 3, 60
+# Lines before and behind the changed one: who runs most of them, knows its branches.
+NEAR = 6
 # What tests import, and every child of this process then has already; nothing of redecode itself.
 LIBRARIES = ("numpy", "PIL.Image", "onnxruntime", "hypothesis", "scipy.fft", "rich.console", "typer.testing", "tifffile", "png")
 # Mutants that nobody could see, by name, each with the reason.
@@ -203,7 +205,7 @@ def record(places: list[str], marks: str) -> None:
 
 
 def tests_for(mutant: Mutant, known: dict[str, dict[str, object]]) -> tuple[list[str], float]:
-    """The tests to run on a mutant, and the seconds that they should take: those of the very module first, and the quickest."""
+    """The tests to run on a mutant, and the seconds that they should take: those that run most of the lines around, and the quickest."""
     seconds: dict[str, float] = known["seconds"]  # type: ignore[assignment]
     lines: dict[str, list[str]] = known["lines"].get(mutant.file, {})  # type: ignore[assignment]
     stem = Path(mutant.file).stem
@@ -211,7 +213,9 @@ def tests_for(mutant: Mutant, known: dict[str, dict[str, object]]) -> tuple[list
     candidates = set(lines.get(str(mutant.line), ())) or {name for names in lines.values() for name in names} | set(own)
     chosen: dict[str, list[str]] = defaultdict(list)
     total = 0.0
-    for name in sorted(candidates, key=lambda name: (seconds[name], name)):
+    around = range(mutant.line - NEAR, mutant.line + NEAR + 1)
+    near = Counter(name for line in around for name in lines.get(str(line), ()))
+    for name in sorted(candidates, key=lambda name: (-near[name], seconds[name], name)):
         if total + seconds[name] <= BUDGET or not chosen:
             chosen[name.partition("::")[0]].append(name)
             total += seconds[name]

@@ -275,6 +275,10 @@ def test_shards_divide_the_archive(tmp_path: Path) -> None:
     assert run.run(plan(tmp_path / "in", tmp_path / "out"), copying).skipped == 60
 
 
+def test_a_shard_by_its_name() -> None:
+    assert Shard.parse("2/5") == Shard(2, 5)
+
+
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "-1/3"])
 def test_no_such_shard(text: str) -> None:
     with pytest.raises(UsageError, match="shard"):

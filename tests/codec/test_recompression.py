@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from redecode import Decoder
-from redecode.codec import jpeg
+from redecode.codec import jpeg, recompression
 from redecode.codec.jpeg import JpegImage, Past
 from redecode.codec.picture import read
 from redecode.codec.recompression import find_past
@@ -199,3 +199,15 @@ def test_enlarged_drawings_have_no_past(scale: int, subsampling: str, offset: in
     drawing = np.concatenate(rows).repeat(scale, 0).repeat(scale, 1)[offset:, offset:][:288, :304]
     for quality in (60, 75, 90):
         assert find_past(jpeg.read(jpeg.compress(np.ascontiguousarray(drawing), quality, subsampling))) is None
+
+
+@pytest.mark.parametrize(("different", "looked_at"), [(4, False), (40, True)])
+def test_few_different_blocks_tell_nothing(different: int, looked_at: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[object] = []
+    monkeypatch.setattr(recompression, "_same_grid", looks.append)
+    monkeypatch.setattr(recompression, "_another_grid", looks.append)
+    rng = np.random.default_rng(0)
+    tiles = rng.integers(0, 256, (different, 8, 8), np.uint8)
+    drawing = np.concatenate([np.concatenate([tiles[index] for index in rng.integers(0, different, 20)], 1) for _ in range(20)])
+    find_past(jpeg.read(jpeg.compress(drawing, 90)))
+    assert bool(looks) == looked_at

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.fft import dctn
 
-from redecode.codec import colour, jpeg
+from redecode.codec import colour, jpeg, trace
 from redecode.codec.quality import nearest_quality, standard_tables
 from redecode.codec.trace import Trace, find_trace
 
@@ -173,3 +174,14 @@ def test_flat_and_tiny_pictures_show_nothing() -> None:
         for height in (1, 7, 8, 15, 16, 33):
             for shape in ((height, 1), (height, 15, 3), (height, 40), (40, height, 3)):
                 assert find_trace(rng.integers(1, 255, shape).astype(np.uint8)) is None
+
+
+def test_low_frequencies_of_the_block_at_every_place() -> None:
+    side = trace.PATCH * 8
+    patches = np.random.default_rng(0).normal(0, 40, (3, side, side)).astype(np.float32)
+    found = trace._low_coefficients(patches)
+    for (row, column), coefficients in zip(trace._LOW, found, strict=True):
+        assert coefficients.shape == (3, side - 8, side - 8)
+        for top, left in ((0, 0), (5, 17), (side - 9, side - 9)):
+            block = dctn(patches[1, top : top + 8, left : left + 8], norm="ortho")
+            assert coefficients[1, top, left] == pytest.approx(block[row, column], abs=1e-3)

@@ -12,9 +12,9 @@ from PIL import Image
 from scipy.fft import dctn, idctn
 
 from redecode import Decoded, Decoder
-from redecode.codec import jpeg
+from redecode.codec import colour, jpeg
 from redecode.codec.jpeg import JpegImage
-from redecode.restoration import render
+from redecode.restoration import render, repair
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 # ITU-T T.871.
@@ -191,3 +191,15 @@ def test_rendering_by_strips_changes_nothing(photograph: np.ndarray, monkeypatch
     whole = render.to_pixels(planes, image, project=True)
     monkeypatch.setattr(render, "_STRIP", 16)
     np.testing.assert_array_equal(render.to_pixels(planes, image, project=True), whole)
+
+
+def test_only_colours_outside_rgb_are_clipped() -> None:
+    levels = np.array([0, 1, 128, 254, 255])
+    inside = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(5, 25, 3).astype(np.float32)
+    np.testing.assert_allclose(repair._into_gamut(colour.to_planes(inside)), 0, atol=1e-3)
+    grays = np.full((3, 1, 5), 128, np.float32)
+    grays[0] = levels
+    assert not repair._into_gamut(grays).any()
+    outside = np.array([[[-7, 100, 100], [100, 300, 100]]], np.float32)
+    clipped = colour.to_rgb(colour.to_planes(outside) + repair._into_gamut(colour.to_planes(outside)))
+    np.testing.assert_allclose(clipped, outside.clip(0, 255), atol=1e-3)
