@@ -33,6 +33,7 @@ _EPILOG = (
     "\b\nCommands, each with its own --help (a file of such a name is given as ./train):\n"
     "  redecode info    tell what a file is\n"
     "  redecode serve   open the page on this machine\n"
+    "  redecode page    write the page for any web host: no server, all in the browser\n"
     "  redecode onnx    write the whole method as one ONNX file\n"
     "  redecode bulk    restore archives: folders and object stores, on one machine or a cluster\n"
     "  redecode train   train a network by its recipe\n"
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "info": info.info,
     "serve": with_options(serve.serve, ENGINE, {"max_pixels": 64}),
     "bulk": with_options(bulk.bulk),
+    "page": portable.page,
     "onnx": portable.onnx,
     "train": development.train,
     "export": development.export,

@@ -11,7 +11,7 @@ import typer
 from .. import files
 from ..options import CHOICES
 from ..weights import DEFAULT_PRESET, Precision, Preset
-from .console import extra, reported, say
+from .console import complain, extra, reported, say
 
 
 class Part(str, Enum):
@@ -37,3 +37,23 @@ def onnx(
 
         files.save(graph.build(part.value, preset, precision).SerializeToString(), output, overwrite=overwrite)
         say(output)
+
+
+def page(
+    folder: Annotated[Path, typer.Argument(help="The folder to write, new or empty.")],
+    runtime: Annotated[
+        Path | None, typer.Option(metavar="TGZ", show_default="fetched from npm", help="The npm package of ONNX Runtime Web, as a file.")
+    ] = None,
+    preset: Annotated[Preset | None, typer.Option(show_default="all, to choose from", help="Bring these networks alone.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an older page.")] = False,
+) -> None:
+    """Write the page for any web host: it restores pictures in the browser, without a server (needs the extra `onnx`)."""
+    with reported(), extra("onnx"):
+        from ..portable import runtime as runtimes
+        from ..portable import static
+        from ..weights import PRESETS
+
+        if runtime is None:
+            complain(f"fetching {runtimes.ADDRESS}")
+        static.write(folder, runtime, [preset] if preset else PRESETS, overwrite)
+        say(folder)

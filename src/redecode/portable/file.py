@@ -67,6 +67,13 @@ class Component:
         """Which blocks of a full-size plane are rounded to this component's coefficients, or do not exist: bool [rows, columns]."""
         return (self.coefficients(plane) / self.table).rint().equals(self.quantized).all(2, 3) | ~self.exists
 
+    def explained(self, plane: Value) -> Value:
+        """In which blocks of a full-size plane rounding alone explains that they do not agree: bool [rows, columns]."""
+        found = self.coefficients(plane)
+        half, middle = self.table / 2, self.quantized * self.table
+        outside = found.clip(middle - half, middle + half) - found
+        return abs(_transformed(outside, dct.MATRIX)).highest(2, 3) <= np.float32(0.5 + projection.FLOAT_ERROR)
+
     def _length(self, axis: int) -> Value:
         return self.quantized.length(axis) * dct.BLOCK
 
@@ -157,6 +164,13 @@ class File:
         luma = ((red + green + blue + np.float32(_ONE // 2)) / _ONE).floor()
         planes = [luma, *(weighted(channels, row) + MIDDLE for row in colour.RGB_TO_YCBCR[1:])]
         return [component.agreeing(plane) for component, plane in zip(self.components, planes, strict=True)]
+
+    def explained(self, pixels: Value) -> list[Value]:
+        """As :func:`redecode.restoration.projection.explained_blocks`, of float32 [3, H, W]."""
+        channels = unstacked(pixels)
+        planes = [weighted(channels, row) for row in colour.RGB_TO_YCBCR]
+        planes = [planes[0], *(plane + MIDDLE for plane in planes[1:])]
+        return [component.explained(plane) for component, plane in zip(self.components, planes, strict=True)]
 
     def strip(self, indices: Value) -> File:
         """Some of the MCUs, counted row by row, side by side."""

@@ -58,7 +58,9 @@ def build(part: Part = "whole", preset: Preset = weights.DEFAULT_PRESET, precisi
         nodes.output("texture", texture, [3, "height", "width"])
     else:
         amount = nodes.input("amount", np.float32, [1])
-        nodes.output("pixels", _finish(file, base, texture, where, amount), ["height", "width", 3])
+        pixels, contradicting = _finish(file, base, texture, where, amount)
+        nodes.output("pixels", pixels, ["height", "width", 3])
+        nodes.output("contradicting", contradicting, ["mcu_rows", "mcu_columns"])
     if part != "finish":
         nodes.output("mask", file.cropped(where), ["height", "width"])
     return nodes.model(f"redecode-{part}", _metadata(part, preset, precision, networks))
@@ -249,7 +251,8 @@ def _joined_even(blocks: Value, even: Value, level: Value) -> Value:
     return blocks
 
 
-def _finish(file: File, base: Value, texture: Value, where: Value, amount: Value) -> Value:
-    """Fusion, projection, repair and colour: uint8 [height, width, 3]."""
+def _finish(file: File, base: Value, texture: Value, where: Value, amount: Value) -> tuple[Value, Value]:
+    """Fusion, projection, repair and colour: pixels, uint8 [height, width, 3], and how many blocks of each MCU contradict the file."""
     fused = file.extended(base + amount * where.astype(np.float32) * (texture - base))
-    return file.cropped(repaired(file, file.extended(file.projected(fused))).astype(np.uint8).transpose(1, 2, 0))
+    pixels, contradicting = repaired(file, file.extended(file.projected(fused)))
+    return file.cropped(pixels.astype(np.uint8).transpose(1, 2, 0)), contradicting

@@ -18,12 +18,16 @@ from .file import File, stacked, to_pixels, to_rgb, unstacked, weighted
 from .nodes import Value
 
 
-def repaired(file: File, planes: Value) -> Value:
-    """The values of 8-bit pixels, float32 [3, H, W].
+def repaired(file: File, planes: Value) -> tuple[Value, Value]:
+    """Pixels, and how they relate to the file.
 
     Args:
         file: the file.
         planes: projected, float32 [3, H, W].
+
+    Returns:
+        The values of 8-bit pixels, float32 [3, H, W]; and for each MCU, uint8 [rows, columns], how many of its blocks contradict the file:
+        they do not have its coefficients, and rounding does not explain that.
     """
     nodes = planes.nodes
     pixels = to_pixels(planes)
@@ -35,7 +39,16 @@ def repaired(file: File, planes: Value) -> Value:
     strip = _Mcus(file.strip(indices), (_one(indices), indices.length(0)))
     moved, best, agreeing = _unclipped(strip, file.cut(planes, indices), file.cut(pixels, indices))
     best = _no_worse_than(strip, file.cut(file.planes(), indices), moved, best, agreeing)
-    return file.pasted(best, indices, pixels)
+    return file.pasted(best, indices, pixels), _contradicting(strip, best, indices, whole)
+
+
+def _contradicting(strip: _Mcus, best: Value, indices: Value, whole: _Mcus) -> Value:
+    nodes = best.nodes
+    explained = zip(strip.file.agreeing(best), strip.file.explained(best), strict=True)
+    counts = functools.reduce(operator.add, strip.counts([~(same | rounded) for same, rounded in explained]))
+    nothing = nodes.constant(np.array([0], np.float32)).expand(whole.count[0] * whole.count[1])
+    found = nodes.add("ScatterND", nothing, indices.reshape(-1, 1), counts)
+    return found.astype(np.uint8).reshape(*whole.count)
 
 
 def _mcu_count(file: File) -> tuple[Value, Value]:

@@ -27,7 +27,7 @@ MARGIN = 1.5
 # The margin never takes more than this share of a cell's half-width: small steps keep room around the middle.
 MAX_MARGIN_SHARE = 0.5
 # What samples are off by after a DCT and its inverse in float32, at most, in levels.
-_FLOAT_ERROR = 1e-3
+FLOAT_ERROR = 1e-3
 
 
 def project(planes: Float32, image: JpegImage, margin: float = MARGIN, share: float = MAX_MARGIN_SHARE) -> Float32:
@@ -138,7 +138,7 @@ def explained_blocks(pixels: Samples, image: JpegImage) -> list[NDArray[np.bool_
     Returns:
         For each component bool [rows, columns], True also where nothing is to be explained.
     """
-    farthest = 0.5 * 255 / np.iinfo(pixels.dtype).max + _FLOAT_ERROR
+    farthest = 0.5 * 255 / np.iinfo(pixels.dtype).max + FLOAT_ERROR
     found = []
     for plane, component in zip(_planes(pixels), image.components, strict=True):
         explained = np.ones(component.coefficients.shape[:2], bool)

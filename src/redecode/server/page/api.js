@@ -3,6 +3,15 @@
 const BASE = new URL("v1/", document.baseURI);
 const KNOCK_MS = 4000; // It is there at once, or not there.
 
+/** How results can be written: the name, how files end, and the qualities to choose from; "" is the server's own. */
+export const FORMATS = {
+  png: { name: "PNG", suffix: ".png", qualities: [["", "lossless"]] },
+  webp: { name: "WebP", suffix: ".webp", qualities: [["", "lossless"], ["95", "95"], ["90", "90"], ["80", "80"], ["65", "65"]] },
+  avif: { name: "AVIF", suffix: ".avif", qualities: [["95", "95"], ["", "90"], ["80", "80"], ["65", "65"]] },
+  jpeg: { name: "JPEG", suffix: ".jpg", qualities: [["98", "98"], ["", "95"], ["90", "90"], ["80", "80"], ["65", "65"]] },
+  tiff: { name: "TIFF", suffix: ".tif", qualities: [["", "lossless"]] },
+};
+
 // A token in the address is taken out of it, so that it stays out of bookmarks and screenshots.
 const given = new URLSearchParams(location.hash.slice(1)).get("token");
 if (given) {

@@ -1,6 +1,6 @@
 // The page: what is open, what is shown, what is saved.
 
-import { ask, askBitmap, askJson, knock, onSilence, Refusal, Silence } from "./api.js";
+import { ask, askBitmap, askJson, FORMATS, knock, onSilence, Refusal, Silence } from "./api.js";
 import { Viewer, cut, tint } from "./viewer.js";
 
 const POLL_MS = 350;
@@ -14,16 +14,9 @@ const SIZE_AFTER_MS = 700;
 const UNDO_MS = 8000;
 const SAVED = "pictures";
 const CHOSEN = "redecode"; // In the browser's own memory: how to restore and to save next time.
-const SUFFIXES = { png: ".png", webp: ".webp", avif: ".avif", jpeg: ".jpg", tiff: ".tif" };
 const PICTURE_NAME = /\.(jpe?g|jpe|jfif|png|webp|avif|tiff?|bmp|gif)$/i; // What of a dropped folder is opened.
 const THUMBNAIL = { width: 200, height: 128 };
 const PRESETS = { fast: "Fast", best: "Best" };
-// Qualities to choose from; without one, the server's own: lossless for WebP.
-const QUALITIES = {
-  webp: [["", "lossless"], ["95", "95"], ["90", "90"], ["80", "80"], ["65", "65"]],
-  avif: [["95", "95"], ["", "90"], ["80", "80"], ["65", "65"]],
-  jpeg: [["98", "98"], ["", "95"], ["90", "90"], ["80", "80"], ["65", "65"]],
-};
 
 const $ = (id) => document.getElementById(id);
 
@@ -531,7 +524,7 @@ function refreshFigures(item, version) {
   };
   const restored = figures && version.status.changed && figures.consistency !== null;
   show("consistency", restored ? `${(Math.floor(figures.consistency * 10000) / 100).toFixed(2)} %` : "–");
-  show("projection", !restored ? "–" : figures.projection_psnr === null ? "∞ dB" : `${figures.projection_psnr.toFixed(1)} dB`);
+  show("projection", !restored || figures.projection_psnr === undefined ? "–" : figures.projection_psnr === null ? "∞ dB" : `${figures.projection_psnr.toFixed(1)} dB`);
   clearTimeout(figuresTimer);
   if (stale) figuresTimer = setTimeout(askFigures, FIGURES_AFTER_MS, version);
 }
@@ -582,7 +575,7 @@ function refreshFacts(item, version) {
     Quality: facts?.quality && `${fit}${facts.quality}`,
     Colours: facts && [facts.colour_model, facts.subsampling].filter((part) => part && part !== "gray").join(" ") || facts && "gray",
     Metadata: facts && (facts.metadata.map((name) => METADATA[name] ?? name).join(", ") || "none"),
-    "Compressed before": facts?.earlier_compression ?? (facts && "no sign of it"),
+    "Compressed before": facts?.earlier_compression ?? (facts && (facts.earlier_compression === null ? "no sign of it" : "not looked for")),
   };
   $("facts").replaceChildren(...Object.entries(rows).map(([name, value]) => row(name, value || "–")));
   const tables = facts ? [["Luma", facts.luma_table], ["Chroma", facts.chroma_table]].filter(([, table]) => table) : [];
@@ -678,7 +671,7 @@ function saveCurrent() {
   const { id } = shownOf(current);
   const query = written(current);
   const stem = name.replace(/\.[^.]*$/, "") || name;
-  saving($("save"), `${stem}.redecoded${SUFFIXES[query.format]}`, () => ask(`pictures/${id}/result`, { query }));
+  saving($("save"), `${stem}.redecoded${FORMATS[query.format].suffix}`, () => ask(`pictures/${id}/result`, { query }));
 }
 
 function saveAll() {
@@ -689,7 +682,7 @@ function saveAll() {
 }
 
 function offerQualities() {
-  const offered = QUALITIES[chosen.format] ?? [["", "lossless"]];
+  const offered = FORMATS[chosen.format].qualities;
   $("quality").replaceChildren(...offered.map(([value, text]) => Object.assign(element("option", text), { value })));
   $("quality").value = chosen.quality[chosen.format] ?? "";
   $("quality").disabled = offered.length < 2;
@@ -738,6 +731,8 @@ function listen() {
     event.preventDefault();
     choose(current, { force_quality: $("force-quality").value });
   });
+  if (!(chosen.format in FORMATS)) chosen.format = "png";
+  $("format").replaceChildren(...Object.entries(FORMATS).map(([value, { name }]) => Object.assign(element("option", name), { value })));
   $("format").value = chosen.format;
   offerQualities();
   $("format").addEventListener("change", () => {
