@@ -24,8 +24,8 @@ from .errors import (
 )
 from .options import Options
 
-# From 1.32 on, ONNX Runtime's wheels report to their maker, and leave a device id in the user's cache, unless this is set before they are
-# loaded. Set here, it holds for all of redecode, its worker processes, and whatever else the program loads afterwards.
+# From version 1.32 on, ONNX Runtime sends telemetry and stores a device id in the user's cache, unless this is set before it is loaded. Set
+# here, it applies to all of redecode, to its worker processes, and to everything that the program loads afterwards.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __all__ = [
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # The engine's libraries take longer to import than a command line takes to print its help: they come on first use.
+    # Imported on first use: the decoder's libraries take longer to import than `redecode --help` to run.
     if name == "Decoded":
         from .result import Decoded
 
@@ -92,23 +92,26 @@ def decode(
     precision: Precision | None = None,
     progress: Progress | None = None,
 ) -> Decoded:
-    """Restore a JPEG, or a picture that was one; keeps the networks loaded for the next call.
+    """Restore a JPEG, or a picture that was one. The networks stay loaded for the next call.
 
     Args:
         source: a path, the bytes of a file, an open file, a Pillow image, or a uint8 array [H, W], [H, W, 3] or [H, W, 4].
-        texture: 0 … 1; 0 is the fidelity layer alone, 1 the paper's hard merge.
-        preset: which networks, "fast" or "best".
-        layers: keep both layers beside the result.
-        project: keep the result consistent with the file's data.
-        threshold: texture may enter where more orientations meet than this; 5 is the paper's.
+        texture: amount of texture, 0 … 1; 0 for the fidelity layer alone, 1 for the paper's hard merge.
+        preset: networks to use, "fast" or "best".
+        layers: whether to keep both layers with the result.
+        project: whether to project the result onto the file's quantization cells, so that it agrees with the file.
+        threshold: threshold of the orientation diversity above which texture is used, 1 … 9; the paper's is 5.
         device: "cpu", "cuda", "coreml" or "directml".
-        precision: "int8" or "float32"; None is int8 on the CPU, else float32.
-        progress: called with the tiles done and their number, after each.
+        precision: "int8" or "float32"; None for int8 on the CPU and float32 elsewhere.
+        progress: function called after each tile with the number of tiles done and their total number.
+
+    Returns:
+        The restored picture.
 
     Raises:
         RedecodeError: the picture cannot be restored; the message says why.
         OSError: the path cannot be read.
-        ValueError: texture, preset, device or precision out of range.
+        ValueError: texture, preset, device or precision is out of range.
 
     Example:
         >>> decoded = redecode.decode("examples/parrots-q10.jpg", texture=0.5)
@@ -121,15 +124,15 @@ def decode(
 
 
 def decode_many(sources: Iterable[Source], preset: Preset = "fast", **choices: Any) -> Iterator[Decoded]:
-    """Restore several pictures, in their order; while one is computed, the next is read.
+    """Restore several pictures and yield them in order; while one is restored, the next one is read.
 
     Args:
-        sources: each as :func:`decode` takes it.
-        preset: which networks.
-        choices: texture, layers, project, threshold and progress, as for :func:`decode`.
+        sources: sources of pictures, see :func:`decode`.
+        preset: networks to use, "fast" or "best".
+        choices: further arguments of :func:`decode`: texture, layers, project, threshold and progress.
 
     Raises:
-        RedecodeError, OSError: in its turn, for a picture that cannot be restored.
+        RedecodeError, OSError: a picture cannot be restored; raised in place of its result.
 
     Example:
         >>> [decoded.mode for decoded in redecode.decode_many(["examples/parrots-q10.jpg"], texture=0)]
@@ -139,12 +142,12 @@ def decode_many(sources: Iterable[Source], preset: Preset = "fast", **choices: A
 
 
 def read(source: Source, force_quality: int | None = None, as_is: bool = False) -> Picture:
-    """Read a picture without restoring it: its size, its quality, its metadata, what is known of earlier compressions.
+    """Read a picture without restoring it: size, quality, metadata, and traces of earlier compressions.
 
     Args:
-        source: as for :func:`decode`, which takes the result, too.
-        force_quality: take a picture that is no JPEG for one of this quality factor.
-        as_is: ignore an earlier compression of a file that was compressed twice.
+        source: source of the picture, see :func:`decode`, which also accepts the result.
+        force_quality: JPEG quality factor to assume, 1 … 100, instead of detecting it; a JPEG of lower quality stays as it is.
+        as_is: whether to ignore an earlier compression of a file that was compressed twice.
 
     Raises:
         RedecodeError: the picture cannot be read.

@@ -1,7 +1,7 @@
-"""The whole flow, from the bytes of a file to restored pixels.
+"""The decoder: the whole flow from the bytes of a file to restored pixels.
 
-A picture is restored tile by tile: read, restored, fused, projected and written into the result. So memory grows with what must be held
-of a picture, its coefficients and its 8-bit result, and not with the many float planes in between.
+A picture is restored tile by tile: each tile is decoded, restored, fused, projected and written into the result. So memory holds the
+picture's coefficients and its 8-bit result, but not the float planes of the whole picture.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from .weights import DEFAULT_PRESET, Precision, Preset
 
 Float32 = NDArray[np.float32]
 
-# Largest side of a tile's kept part, where there are several. A picture that is no larger than the tiles that are at work at the same time
-# is one tile: that takes no more memory, and nothing is computed twice.
+# Maximum side in pixels of the kept part of a tile. A picture with no more pixels than the tiles in progress at a time is a single tile:
+# that needs no more memory, and computes no pixel twice.
 TILE = 768
-# What a pixel of the mask depends on: half the window, and a pixel for the gradients.
+# Radius around a pixel that its mask value depends on: half the window, and a pixel for the gradients.
 _MASK_REACH = WINDOW // 2 + 1
-# Quality factors between which the weight of the networks' results falls from 1 to 0. On held-out photographs L_B loses to the plain
-# decode from 96 on (4:4:4, luma; chroma from 93 on), where rounding to 8 bits is most of what was lost. Texture costs more dB the better
-# the file is: in full 0.4 dB at quality 10 and 0.6 dB at 40 in gray, all that L_B has won of some pictures. Blended from 10 on it costs
-# 0.2 dB at 40, and still wins two thirds of the LPIPS.
+# Quality factors between which the weight of a network's result falls from 1 to 0. On held-out photographs L_B is worse than the plain
+# decode from quality 96 on (4:4:4, luma; chroma from 93 on), where most of the loss is rounding to 8 bits. Full texture costs more dB at
+# higher qualities: 0.4 dB at quality 10 and 0.6 dB at 40 in gray, which for some pictures is all that L_B gains. Blended from 10 on, it
+# costs 0.2 dB at 40 and keeps two thirds of the gain in LPIPS.
 BASE_BLEND = (90, 96)
 TEXTURE_BLEND = (10, 90)
 
 
 class Decoder:
-    """Restores any number of pictures with one preset; the networks are loaded on first use."""
+    """Restores pictures with the networks of a preset, which are loaded on first use."""
 
     def __init__(
         self,
@@ -60,13 +60,13 @@ class Decoder:
     ) -> None:
         """
         Args:
-            preset: one of redecode.weights.PRESETS.
-            threads: on the CPU; None is one for each core.
+            preset: "fast" or "best".
+            threads: number of threads on the CPU; None for one per core.
             device: one of redecode.restoration.network.DEVICES.
-            precision: one of redecode.weights.PRECISIONS; None is int8 on the CPU and float32 elsewhere.
+            precision: one of redecode.weights.PRECISIONS; None for int8 on the CPU and float32 elsewhere.
 
         Raises:
-            ValueError: an unknown preset, device or precision.
+            ValueError: the preset, device or precision is unknown.
         """
         if preset not in weights.PRESETS:
             raise ValueError(f"preset must be one of {', '.join(weights.PRESETS)}, not {preset!r}")
@@ -93,23 +93,26 @@ class Decoder:
 
         Args:
             source: a path, bytes, an open file, a Pillow image or a uint8 array, see :func:`redecode.codec.source.picture_of`.
-            texture: 0 … 1, how much of the texture layer enters where the mask allows it.
-            project: whether results are projected onto the file's quantization cells.
-            progress: called with the tiles done and their number, after each; what it raises ends the decoding.
-            layers: keep both layers whole as well: 24 bytes for a pixel, and the texture network runs where the mask is empty, too. Given
-                a folder, they are kept in its files base.npy and texture.npy, and not in memory.
-            threshold: T of the mask, see :func:`redecode.restoration.mask.region_mask`; the paper's is PAPER_THRESHOLD.
+            texture: amount of texture, 0 … 1, where the mask selects texture.
+            project: whether to project the results onto the file's quantization cells.
+            progress: function called after each tile with the number of tiles done and their total number; its errors end the decoding.
+            layers: whether to keep both layers: this takes 24 bytes per pixel, and the texture network also runs where the mask is empty.
+                A folder keeps them in its files base.npy and texture.npy instead of in memory.
+            threshold: threshold T of the mask, see :func:`redecode.restoration.mask.region_mask`; the paper's is PAPER_THRESHOLD.
+
+        Returns:
+            The restored picture.
 
         Raises:
             RedecodeError: the picture cannot be read.
             OSError: the path cannot be read.
-            ValueError: texture outside 0 … 1.
+            ValueError: texture is outside 0 … 1.
         """
         if not 0 <= texture <= 1:
             raise ValueError(f"texture must be 0 … 1, not {texture}")
         picture = picture_of(source)
         if isinstance(picture, RasterImage) and not picture.compressed:
-            # Its own pixels are the result, to the bit and without the memory that planes take.
+            # The result is the picture's own pixels, without any change and without memory for planes.
             nowhere = np.zeros((picture.height, picture.width), bool)
             plain = picture.planes() if layers else None
             return Decoded(picture.pixels, nowhere, picture, plain, None, texture, project, changed=False)
@@ -120,7 +123,7 @@ class Decoder:
         canvas = Canvas(picture, layers if isinstance(layers, Path) else None)
         keep = bool(layers)
 
-        # Several tiles overlap with each other, a single one with itself: in strips, where it is not the network's turn.
+        # Several tiles are pipelined with each other. A single tile is split into strips, which are pipelined outside the networks.
         strips = 1 if self._threads == 1 or len(plan) > 1 else pipelining.WORKERS
 
         def work(tile: Tile) -> list[tuple[Tile, Restored]]:
@@ -136,14 +139,14 @@ class Decoder:
         return Decoded(image, mask, picture, base, layer, texture, project, *canvas.figures)
 
     def decode_many(self, sources: Iterable[Source], **choices: Any) -> Iterator[Decoded]:
-        """Restore several pictures, in their order; while one is computed, the next is read.
+        """Restore several pictures and yield them in order; while one is restored, the next one is read.
 
         Args:
-            sources: each as :meth:`decode` takes it.
-            choices: the other arguments of :meth:`decode`.
+            sources: sources of pictures, see :meth:`decode`.
+            choices: further arguments of :meth:`decode`.
 
         Raises:
-            RedecodeError, OSError: in its turn, for a picture that cannot be read; the ones after it are left.
+            RedecodeError, OSError: a picture cannot be restored; raised in place of its result, and the pictures after it are dropped.
 
         Example:
             >>> from pathlib import Path
@@ -235,18 +238,18 @@ class Decoder:
 
 
 def halo(preset: Preset, unit: tuple[int, int]) -> int:
-    """What a tile's result depends on around it: the networks' halo, the mask's, and the pixels that a chroma sample covers.
+    """Width in pixels of the border around a tile that its result depends on: for the networks, the mask, and chroma upsampling.
 
     Args:
-        preset: of the networks.
-        unit: of the picture, see :class:`redecode.codec.picture.Picture`.
+        preset: preset of the networks.
+        unit: unit of the picture, see :class:`redecode.codec.picture.Picture`.
     """
     networks = max(int(weights.record(name)["halo"]) for name in weights.PRESETS[preset].values())
     return networks + _MASK_REACH + max(unit) // dct.BLOCK
 
 
 def _mask(base: Float32, picture: Picture, kept: tuple[slice, slice], threshold: int) -> NDArray[np.bool_]:
-    """The region mask of a tile's kept part, from that part and what around it the mask depends on."""
+    """The region mask of the kept part of a tile, computed from that part and the border that the mask depends on."""
     around = [slice(max(0, part.start - _MASK_REACH), part.stop + _MASK_REACH) for part in kept]
     inside = [slice(part.start - wide.start, part.stop - wide.start) for part, wide in zip(kept, around, strict=True)]
     diversity = orientation_diversity(luma(base[:, around[0], around[1]], picture))
@@ -254,13 +257,13 @@ def _mask(base: Float32, picture: Picture, kept: tuple[slice, slice], threshold:
 
 
 def _joined(times: tuple[Picture, Picture, NDArray[np.bool_]], layer: Callable[[Picture], Float32]) -> Float32:
-    """A layer of a picture with a past, see :func:`by_past`."""
+    """Combine a layer of the earlier compression with the same layer of the picture as it is, see :func:`by_past`."""
     earlier, as_is, where = times
     return layer(earlier) if where.all() else np.where(where, layer(earlier), layer(as_is))
 
 
 def _weight(picture: Picture, blend: tuple[int, int]) -> float:
-    """The weight of a network's result, 0 … 1, by the quality factor nearest to the picture's luma table."""
+    """The weight of a network's result, 0 … 1, for the quality factor nearest to the picture's luma table."""
     quality, _ = nearest_quality(picture.tables()[0])
     full, none = blend
     return min(1.0, max(0.0, (none - quality) / (none - full)))

@@ -1,15 +1,15 @@
-"""What can go wrong, as one tree.
+"""Errors that redecode raises, as one tree.
 
     RedecodeError
-    ├── UnreadableError     the bytes are no picture, or too damaged to show anything
-    ├── UnsupportedError    a valid file of a coding that redecode does not read, or a picture that a format cannot hold
+    ├── UnreadableError     the bytes are not a picture, or too damaged to show anything
+    ├── UnsupportedError    a valid file in a coding that redecode does not read, or a picture that a format cannot hold
     ├── TooLargeError       the header claims more pixels than the limit
     ├── LimitError          decoding would take unreasonably long (thousands of scans)
-    ├── UsageError          what was asked for makes no sense: nothing is begun (also a ValueError)
-    ├── OutputExistsError   the target is there already and may not be replaced
+    ├── UsageError          the arguments are invalid, and nothing was done (also a ValueError)
+    ├── OutputExistsError   the target exists and may not be replaced
     └── DependencyError     an optional package, a data set or a weights file is missing
 
-Messages are one sentence, tell what is wrong and what to do about it, and leave the file's name to the caller that knows it.
+Messages are one sentence that says what is wrong and what to do about it. The caller adds the name of the file.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ __all__ = [
 
 
 class RedecodeError(Exception):
-    """Base of everything that redecode raises on purpose."""
+    """Base class of all errors that redecode raises on purpose."""
 
 
 class UnreadableError(RedecodeError):
-    """The bytes are no picture, or too damaged to show anything."""
+    """The bytes are not a picture, or too damaged to show anything."""
 
 
 class UnsupportedError(RedecodeError):
-    """A valid file of a coding that redecode does not read (lossless, hierarchical, 12-bit), or a picture that a format cannot hold."""
+    """A valid file in a coding that redecode does not read (lossless, hierarchical, 12-bit), or a picture that a format cannot hold."""
 
 
 class TooLargeError(RedecodeError):
@@ -47,11 +47,11 @@ class LimitError(RedecodeError):
 
 
 class UsageError(RedecodeError, ValueError):
-    """What was asked for makes no sense: nothing is begun."""
+    """The arguments are invalid, and nothing was done."""
 
 
 class OutputExistsError(RedecodeError):
-    """The target exists and overwriting was not asked for."""
+    """The target exists and may not be replaced."""
 
 
 class DependencyError(RedecodeError):

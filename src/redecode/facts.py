@@ -18,10 +18,10 @@ def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
 
     Args:
         data: the whole file.
-        max_pixels: refuse files whose header claims more.
+        max_pixels: maximum number of pixels that the header may claim.
 
     Returns:
-        Names and values; `quality` is the nearest libjpeg quality factor of the luma table, `quality_fit` how well it fits, 0 … 1.
+        Facts by name; `quality` is the nearest libjpeg quality factor of the luma table, `quality_fit` the similarity of its table, 0 … 1.
 
     Raises:
         RedecodeError: the file cannot be read.
@@ -30,7 +30,7 @@ def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
 
 
 def describe(picture: JpegImage | RasterImage) -> dict[str, Any]:
-    """As :func:`inspect`, of a picture that was read."""
+    """Like :func:`inspect`, for a picture that was read already."""
     return _of_jpeg(picture) if isinstance(picture, JpegImage) else _of_raster(picture)
 
 

@@ -1,4 +1,4 @@
-"""Files: reading what may be a picture, writing a file so that it is whole or not there, and saying in one line what went wrong."""
+"""Files: reading pictures, writing results atomically, choosing their names, and error messages in one line."""
 
 from __future__ import annotations
 
@@ -16,36 +16,37 @@ from .codec import formats, tiff
 from .codec.formats import FormatName
 from .errors import OutputExistsError, RedecodeError, TooLargeError, UnreadableError
 
-# What a folder is searched for. Pictures of other formats are restored where they are named, but most of those in
-# a folder have never been JPEGs.
+# Suffixes of files that are restored when found in a folder. Pictures in other formats are restored only if named, as most of those in a
+# folder have never been JPEGs.
 INPUT_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo"}
-# Stands for stdin among the sources, and for stdout as a target.
+# Path that means stdin as a source, and stdout as a target.
 STANDARD = Path("-")
-# A JPEG of as many pixels as are ever allowed is smaller.
+# Maximum size of a file in bytes: larger than any JPEG with the maximum number of pixels.
 MAX_BYTES = 1 << 30
-# How the files begin that redecode reads: JPEG, PNG, GIF, BMP, TIFF, WebP; and AVIF, from its fifth byte on. Of anything else no more than
-# this is read.
+# Signatures of the formats that redecode reads: JPEG, PNG, GIF, BMP, TIFF, WebP; and AVIF, from its fifth byte on. Of other files, only the
+# first bytes are read.
 _SIGNATURES, _BRAND = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF"), b"ftyp"
 _SIGNATURE_LENGTH = 12
 _CHUNK = 1 << 20
 
 
 def refuse_existing(target: Path) -> None:
-    """
+    """Refuse a target that exists already, even as a broken link.
+
     Raises:
-        OutputExistsError: there is something at the target, be it a dangling link.
+        OutputExistsError: the target exists.
     """
     if target != STANDARD and os.path.lexists(target):
         raise OutputExistsError(f"{target} exists already; give --overwrite to replace it")
 
 
 def read(source: Path) -> bytes:
-    """The bytes of a picture file, or of stdin; of anything else the first few, which suffice to refuse it.
+    """Read a picture file or stdin. Of other files, read only the first bytes, which suffice to refuse them.
 
     Raises:
-        OSError: it cannot be read.
-        UnreadableError: nothing comes from stdin because it is a terminal.
-        TooLargeError: more than MAX_BYTES.
+        OSError: the file cannot be read.
+        UnreadableError: stdin is a terminal.
+        TooLargeError: the file is larger than MAX_BYTES.
     """
     if source == STANDARD:
         if sys.stdin.isatty():
@@ -56,15 +57,15 @@ def read(source: Path) -> bytes:
 
 
 def read_from(file: BinaryIO) -> bytes:
-    """As :func:`read`, from an open file.
+    """Like :func:`read`, from an open file.
 
     Raises:
-        TooLargeError: more than MAX_BYTES.
+        TooLargeError: the file is larger than MAX_BYTES.
     """
     start = file.read(_SIGNATURE_LENGTH)
     if not start.startswith(_SIGNATURES) and start[4:8] != _BRAND:
         return start
-    # Which grows in place and gives its bytes away without a copy.
+    # A BytesIO grows in place, and getvalue() does not copy.
     whole = BytesIO()
     whole.write(start)
     while chunk := file.read(_CHUNK):
@@ -75,7 +76,7 @@ def read_from(file: BinaryIO) -> bytes:
 
 
 def format_of(source: Path) -> FormatName | None:
-    """The format of a picture file, by how it begins; None where that is not known, or the file cannot be read."""
+    """The format of a picture file by its first bytes; None if it is unknown or the file cannot be read."""
     try:
         if not os.path.isfile(source):
             return None
@@ -86,7 +87,7 @@ def format_of(source: Path) -> FormatName | None:
 
 
 def page_count(source: Path) -> int:
-    """How many pages a TIFF file has; 1 for any other file, and for one that cannot be read."""
+    """Number of pages of a TIFF file; 1 for any other file, and if the file cannot be read."""
     if format_of(source) != "tiff":
         return 1
     try:
@@ -97,18 +98,18 @@ def page_count(source: Path) -> int:
 
 
 def distinct_names(names: Iterable[str], suffix: str, taken: Collection[str] = ()) -> dict[str, str]:
-    """Names for the results of some files, no two alike.
+    """Choose distinct names for the results of files.
 
-    The suffix is replaced: `a.jpg` becomes `a.png`. Where several files would share a result, the .jpg, or else the first in sorted
-    order, has that name; the others keep their own suffix before the new one.
+    The suffix is replaced: `a.jpg` becomes `a.png`. If several files would have the same result, the .jpg file, or else the first in sorted
+    order, gets that name; the others keep their own suffix before the new one.
 
     Args:
         names: paths of the files.
-        suffix: of the results, with its dot.
+        suffix: suffix of the results, with its dot.
         taken: paths that no result may have.
 
     Returns:
-        The path of each result by that of its file.
+        The path of each result by the path of its file.
 
     Example:
         >>> distinct_names(["a.jpeg", "a.jpg", "b.jpeg"], ".png")
@@ -125,17 +126,17 @@ def distinct_names(names: Iterable[str], suffix: str, taken: Collection[str] = (
 
 
 def save(data: bytes, target: Path, *, overwrite: bool, times_of: Path | None = None) -> None:
-    """Write a file so that the target is either complete or untouched; missing folders are made.
+    """Write a file atomically: afterwards the target is either complete or unchanged. Missing folders are created.
 
     Args:
-        data: the whole file.
-        target: where to; STANDARD is stdout.
-        overwrite: whether an existing target is replaced.
-        times_of: a file whose times of access and change the target gets.
+        data: content of the file.
+        target: path of the file; STANDARD for stdout.
+        overwrite: whether to replace an existing target.
+        times_of: a file whose access and modification times the target gets.
 
     Raises:
-        OutputExistsError: the target exists (also when it came into being during the work).
-        OSError: it cannot be written.
+        OutputExistsError: the target exists, even if it was created meanwhile.
+        OSError: the target cannot be written.
     """
     if target == STANDARD:
         sys.stdout.buffer.write(data)
@@ -155,8 +156,8 @@ def save(data: bytes, target: Path, *, overwrite: bool, times_of: Path | None = 
 
 @contextmanager
 def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """A new hidden file, gone afterwards unless it was renamed; with the permissions that any new file would have."""
-    # No picture suffix: nobody, and no second run, shall take it for a picture.
+    """Create a hidden file with default permissions, and delete it at the end unless it was renamed."""
+    # Not a picture's suffix, so that neither users nor another run take it for a picture.
     path = folder / f".redecode-{secrets.token_hex(8)}.part"
     try:
         with open(path, "xb") as file:
@@ -170,19 +171,19 @@ def _publish(temporary: Path, target: Path, overwrite: bool) -> None:
         os.replace(temporary, target)
         return
     try:
-        # Unlike a rename, a link fails where the target has come into being in the meantime.
+        # Unlike a rename, a link fails if the target was created meanwhile.
         os.link(temporary, target)
     except FileExistsError:
         refuse_existing(target)
         raise
     except (OSError, NotImplementedError):
-        # No hard links on this file system (FAT, some network shares): look, and rename.
+        # The file system has no hard links (FAT, some network shares): check, then rename.
         refuse_existing(target)
         os.replace(temporary, target)
 
 
 def reason(error: BaseException, source: Path | None = None) -> str:
-    """One line for a person to read: what is wrong, without the name of the source, which the caller gives."""
+    """An error as one readable line, without the name of the source, which the caller adds."""
     if isinstance(error, RedecodeError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:

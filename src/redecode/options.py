@@ -1,7 +1,7 @@
-"""What a user can choose for a picture: declared once, here, and offered by every door.
+"""Options of a restoration, declared once for all interfaces.
 
-The command line, `redecode bulk` and the HTTP API build their parameters from the fields of :class:`Options`, help and ranges included.
-It is not part of :mod:`redecode.recode`, which uses it, so that `redecode --help` needs no NumPy.
+The command line, `redecode bulk` and the HTTP API build their parameters from the fields of :class:`Options`, with help texts and ranges.
+This module is separate from :mod:`redecode.recode` so that `redecode --help` does not import NumPy.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Scope = Literal["restoring", "result", "engine"]
 
 @dataclass(frozen=True)
 class Choice:
-    """What a door tells of an option, and what it refuses.
+    """Description of an option, from which interfaces build help texts and checks.
 
     Attributes:
-        help: one sentence.
-        scope: "restoring" where another choice means to restore the picture anew; "result" where it changes only what is made of a restored
-            one; "engine" where it is the machine's: a server's operator chooses it, not who sends a picture.
-        least, most: range of a number.
-        among: the numbers to choose from.
-        unset: what None means, where that is the default.
-        unit: of a number.
+        help: help text, one sentence.
+        scope: "restoring" if a change means restoring the picture again; "result" if a change affects only the file written from a
+            restored picture; "engine" if it belongs to the machine: the operator of a server sets it, not its clients.
+        least, most: minimum and maximum of a number.
+        among: the valid numbers.
+        unset: meaning of None, if None is the default.
+        unit: unit of a number.
     """
 
     help: str
@@ -45,56 +45,58 @@ class Choice:
 
 @dataclass(frozen=True)
 class Options:
-    """The choices for a picture; each field's help tells what it does.
+    """Options of a restoration; the help text of each field describes it.
 
     Raises:
-        UsageError: a value outside its range or its choices.
+        UsageError: a value is out of range or not among the choices.
 
     Example:
         >>> Options(texture=0.5, format="webp").written_format()
         'webp'
     """
 
-    texture: Annotated[float, Choice("How much texture: 0 is the fidelity layer alone.", least=0, most=1)] = 1.0
+    texture: Annotated[float, Choice("Amount of texture: 0 for the fidelity layer alone, 1 for full texture.", least=0, most=1)] = 1.0
     threshold: Annotated[
         int,
         Choice(
-            "Texture may enter where more orientations meet than this; 5 is the paper's, 3 wins more.",
+            "Use texture where the orientation diversity exceeds this threshold; the paper's is 5.",
             scope="restoring",
             least=1,
             most=9,
         ),
     ] = 3
-    preset: Annotated[Preset, Choice("Which networks.", scope="restoring")] = DEFAULT_PRESET
-    layer: Annotated[Layer, Choice("Write this layer; the mask is white where texture may enter.")] = "fused"
-    projection: Annotated[bool, Choice("Keep the result consistent with the file's data.")] = True
+    preset: Annotated[Preset, Choice("Networks to use: best is slower, and closer to the original.", scope="restoring")] = DEFAULT_PRESET
+    layer: Annotated[Layer, Choice("Layer to write; the mask is white where texture is used.")] = "fused"
+    projection: Annotated[bool, Choice("Project the result onto the file's quantization cells, so that it agrees with the file.")] = True
     format: Annotated[
         FormatName | Literal["jpg", "same"] | None,
-        Choice("Format of the results; same is that of the file, or png where that cannot be written.", unset="png; jpeg with same_size"),
+        Choice("Format of the result; same keeps the file's format, or png if that cannot be written.", unset="png; jpeg with same_size"),
     ] = None
-    quality: Annotated[int | None, Choice("Quality of webp (else lossless), avif, jpeg.", least=1, most=100, unset="avif 90, jpeg 95")] = (
-        None
-    )
-    depth: Annotated[int, Choice("Bits per channel; 16 is for png and tiff.", among=(8, 16))] = 8
-    same_size: Annotated[bool, Choice("Write a JPEG with the file's own tables, and so its coefficients.")] = False
-    strip: Annotated[bool, Choice("Leave EXIF, XMP, comments and resolution out (the colour profile stays).")] = False
-    auto_orient: Annotated[bool, Choice("Turn the picture upright, by its EXIF orientation.")] = False
+    quality: Annotated[
+        int | None, Choice("Quality of webp (default: lossless), avif or jpeg.", least=1, most=100, unset="avif 90, jpeg 95")
+    ] = None
+    depth: Annotated[int, Choice("Bits per channel; 16 for png and tiff only.", among=(8, 16))] = 8
+    same_size: Annotated[bool, Choice("Write a JPEG with the file's quantization tables, of about the same size.")] = False
+    strip: Annotated[bool, Choice("Leave out EXIF, XMP, comments and resolution (the colour profile stays).")] = False
+    auto_orient: Annotated[bool, Choice("Turn the picture upright by its EXIF orientation.")] = False
     force_quality: Annotated[
         int | None,
         Choice(
-            "Restore the picture as one of this quality, whatever it shows; a JPEG only if this is lower than its own.",
+            "Assume this JPEG quality instead of detecting it; a JPEG of lower quality is restored as it is.",
             scope="restoring",
             least=1,
             most=100,
-            unset="what the picture shows",
+            unset="detected",
         ),
     ] = None
     as_is: Annotated[bool, Choice("Ignore an earlier compression of a file that was compressed twice.", scope="restoring")] = False
-    max_pixels: Annotated[float, Choice("Refuse larger pictures.", scope="engine", least=0.001, unit="megapixels")] = 268.435456
-    device: Annotated[Device, Choice("What the networks run on.", scope="engine")] = "cpu"
+    max_pixels: Annotated[
+        float, Choice("Maximum size of a picture; larger ones are refused.", scope="engine", least=0.001, unit="megapixels")
+    ] = 268.435456
+    device: Annotated[Device, Choice("Device that the networks run on.", scope="engine")] = "cpu"
     precision: Annotated[
         Precision | None,
-        Choice("What the networks compute in; float32 is the slower reference.", scope="engine", unset="int8 on the CPU, else float32"),
+        Choice("Precision of the networks; float32 is the slower reference.", scope="engine", unset="int8 on the CPU, else float32"),
     ] = None
 
     def __post_init__(self) -> None:
@@ -102,10 +104,10 @@ class Options:
             _check(name, getattr(self, name), choice)
 
     def written_format(self, source: FormatName | None = "jpeg") -> FormatName:
-        """The format that the result is written in.
+        """Format in which the result is written.
 
         Args:
-            source: the format of the file; None for one that is not written.
+            source: format of the file; None if redecode cannot write it.
         """
         if self.format is None:
             return "jpeg" if self.same_size else "png"
@@ -125,7 +127,7 @@ TYPES: dict[str, Any] = get_type_hints(Options)
 
 
 def _literals(kind: Any) -> tuple[str, ...]:
-    """The texts that a type of literals, with or without None, admits."""
+    """The texts that are valid for a Literal type, with or without None."""
     if isinstance(kind, type):
         return ()
     return tuple(text for arg in get_args(kind) for text in ((arg,) if isinstance(arg, str) else _literals(arg)))

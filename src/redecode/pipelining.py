@@ -1,4 +1,4 @@
-"""Work on the next thing while the last is still at it."""
+"""Pipelining: process the next item while the previous one is still in progress."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# At work at the same time: one with the networks, one before or behind them.
+# Number of items in progress at the same time: one in the networks, one before or after them.
 WORKERS = 2
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], left: Event | None = None) -> Iterator[Result]:
-    """The results of some items, in their order, from two threads.
+    """Process items in two threads, and yield the results in the order of the items.
 
-    At most one finished result waits for being taken, so that memory stays bounded. What `work` raises is raised in its turn; the items
-    after it are left, as they are where the iterator is closed. Either way it ends when the threads are done with what they had begun.
+    At most one finished result waits to be taken, so that memory is bounded. An error of `work` is raised in place of its result, and the
+    remaining items are dropped, as when the iterator is closed. In both cases the iterator ends after the running calls.
 
     Args:
-        work: called with each item.
-        items: in order.
-        left: set when the rest is left, for `work` to see that it is in vain.
+        work: function from an item to its result.
+        items: the items.
+        left: event that is set when the remaining items are dropped, so that running calls of `work` can stop.
     """
     ahead: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(WORKERS) as pool:

@@ -1,4 +1,4 @@
-"""Bytes in, bytes out: the one path from a file's data to a restored file's that the command, the page and the archive runs share."""
+"""Recoding: from the bytes of a file to the bytes of the restored file. The command, the server and archive runs share this path."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Restored:
     """A restored file.
 
     Attributes:
-        data: its bytes.
-        decoded: the picture behind it; the first, where there are several pages.
-        seconds: the restoring took, reading and encoding included.
-        source_size: bytes of the file that it was made from.
-        format: that it is written in.
-        notes: what a user should know about the file and the result, one sentence each.
+        data: bytes of the restored file.
+        decoded: the restored picture; the first one if there are several pages.
+        seconds: time of the restoration in seconds, including reading and encoding.
+        source_size: size of the source file in bytes.
+        format: format of the restored file.
+        notes: notes for the user about the file and the result, one sentence each.
     """
 
     data: bytes
@@ -39,10 +39,10 @@ class Restored:
     notes: tuple[str, ...]
 
     def report(self) -> dict[str, Any]:
-        """What scripts want to know, ready for JSON.
+        """A report for scripts, as values for JSON.
 
-        `quality` is the nearest libjpeg quality factor, `consistency`, `raw_consistency` and `projection_psnr` are those of
-        :class:`redecode.decoder.Decoded`.
+        `quality` is the nearest libjpeg quality factor; for `consistency`, `raw_consistency` and `projection_psnr` see
+        :class:`redecode.Decoded`.
         """
         picture = self.decoded.picture
         return {
@@ -64,13 +64,13 @@ def restore(decoder: Decoder, data: bytes, options: Options, progress: Progress 
     """Restore a file.
 
     Args:
-        decoder: of the options' preset, device and precision.
-        data: the whole file, a JPEG or a picture that was one. All pages of a TIFF are restored where the result is a TIFF.
-        options: see :class:`Options`.
-        progress: as :meth:`Decoder.decode`.
+        decoder: a decoder with the preset, device and precision of the options.
+        data: the whole file, a JPEG or a picture that was one. If the result is a TIFF, all pages of a TIFF are restored.
+        options: options of the restoration.
+        progress: function called with the number of tiles done and their total number, see :meth:`redecode.Decoder.decode`.
 
     Raises:
-        RedecodeError: the file cannot be restored, or not written as asked; the message says why.
+        RedecodeError: the file cannot be restored, or not written with these options; the message says why.
     """
     began = time.monotonic()
     pages = page_count(io.BytesIO(data)) if options.written_format(format_of(data[:12])) == "tiff" else 1
@@ -89,7 +89,7 @@ def restore(decoder: Decoder, data: bytes, options: Options, progress: Progress 
 
 
 def _page_notes(decoded: Decoded, options: Options, number: int) -> list[str]:
-    """The notes about one of several pages, but for the one that the others are left out."""
+    """The notes on a page of several, without the note that further pages are left out."""
     return [f"page {number}: {note}" for note in decoded.notes(options) if FURTHER_PAGES not in note]
 
 
@@ -97,7 +97,7 @@ def _decode(decoder: Decoder, data: bytes, options: Options, progress: Progress 
     from .codec.picture import read
 
     picture = read(data, options.pixel_limit, options.force_quality, options.as_is, page)
-    # Only two of the layers depend on the texture network, and only one of them on the dial.
+    # Only the fused layer depends on the amount of texture; the texture layer itself is always computed in full.
     amount = {"fused": options.texture, "texture": 1.0}.get(options.layer, 0.0)
     layers = options.depth == 16 or options.layer != "fused"
     return decoder.decode(picture, amount, options.projection, progress, layers, options.threshold)

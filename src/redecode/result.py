@@ -1,4 +1,4 @@
-"""What :meth:`redecode.Decoder.decode` gives back."""
+"""The result of :meth:`redecode.Decoder.decode`."""
 
 from __future__ import annotations
 
@@ -31,26 +31,25 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Decoded:
-    """A restored picture and what it is made of.
+    """A restored picture with its layers.
 
-    Pixels are uint8 [H, W, 3] RGB, [H, W] for a gray picture, [H, W, 4] inks (255 is full) for a CMYK one.
+    Pixels are RGB uint8 [H, W, 3], gray [H, W], or CMYK inks [H, W, 4] (255 is full ink).
 
     Attributes:
-        image: the result.
-        mask: bool [H, W], where texture may replace fidelity; nowhere where the amount is 0 and the layers were not asked for.
-        picture: the file as read, with its metadata.
-        base_planes: the fidelity layer L_B before its projection, float32 [components, H, W], planes 0 … 255; None where the layers
-            were not asked for.
-        texture_planes: the texture layer L_T, likewise; None also where the texture amount is 0 and it was not computed.
-        amount: of texture, 0 … 1.
+        image: the restored pixels, uint8.
+        mask: where texture replaces fidelity, bool [H, W]; all False if the amount of texture is 0 and the layers were not kept.
+        picture: the picture read from the file, with its metadata.
+        base_planes: the fidelity layer L_B before projection, float32 [components, H, W], 0 … 255; None if the layers were not kept.
+        texture_planes: the texture layer L_T before projection, likewise; None also if the amount of texture is 0 and it was not computed.
+        amount: amount of texture, 0 … 1.
         projected: whether image and layers are projected onto the file's quantization cells.
-        consistency: share of the 8×8 blocks of `image`, of all components, in which it has the coefficients of the file that was given but
-            for what rounding to 8 bits explains, 0 … 1 (docs/consistency.md). None for a picture that is no JPEG.
-        projection_psnr: PSNR of the result before the projection against the one after it, dB: how far the file corrected the networks.
-            None where there was no projection, or where it changed nothing.
-        raw_consistency: share of the luma blocks of `image` that encode to the very coefficients of the file, 0 … 1; where the file is
-            coded as RGB or CMYK, of the blocks of all its components. None for a picture that is no JPEG.
-        changed: False where nothing was to be done, because the picture shows no trace of JPEG compression.
+        consistency: share of the 8×8 blocks of all components, 0 … 1, in which `image` agrees with the coefficients of the file, apart from
+            the rounding to 8 bits (docs/consistency.md). None for a picture that is not a JPEG.
+        projection_psnr: PSNR in dB between the result before and after projection: how much the file corrected the networks. None without
+            projection, or if it changed nothing.
+        raw_consistency: share of the luma blocks of `image`, 0 … 1, that encode to exactly the coefficients of the file; for RGB and CMYK
+            files, of the blocks of all components. None for a picture that is not a JPEG.
+        changed: False if the picture was left unchanged, because it shows no trace of JPEG compression.
     """
 
     image: Pixels
@@ -67,22 +66,27 @@ class Decoded:
 
     @cached_property
     def base_layer(self) -> Pixels:
-        """The fidelity layer L_B as pixels, like `image`; needs the layers."""
+        """The fidelity layer L_B as pixels, like `image`; requires `layers=True`."""
         return to_pixels(_kept(self.base_planes), self.picture, self.projected)
 
     @cached_property
     def texture_layer(self) -> Pixels | None:
-        """The texture layer L_T as pixels, like `image`; None where it was not computed."""
+        """The texture layer L_T as pixels, like `image`; None if it was not computed."""
         return None if self.texture_planes is None else to_pixels(self.texture_planes, self.picture, self.projected)
 
     @cached_property
     def fused_planes(self) -> Float32:
-        """The result as planes, before projection and rounding; needs the layers."""
+        """The result as planes, before projection and rounding; requires `layers=True`."""
         base = _kept(self.base_planes)
         return base if self.texture_planes is None else fuse(base, self.texture_planes, self.mask, self.amount)
 
     def with_texture(self, amount: float, project: bool) -> Decoded:
-        """The same picture with another amount of texture; needs the layers."""
+        """The same picture with another amount of texture; requires `layers=True`.
+
+        Args:
+            amount: amount of texture, 0 … 1.
+            project: whether to project the result onto the file's quantization cells.
+        """
         if not self.changed or self.texture_planes is None or (self.amount, self.projected) == (amount, project):
             return self
         base = _kept(self.base_planes)
@@ -92,18 +96,18 @@ class Decoded:
             return fuse(base[:, rows], texture[:, rows], self.mask[rows], amount)
 
         rendered = render_by_strips(fused, self.picture, project)
-        told = figures(rendered.tally, rendered.correction, rendered.pixels.size)
-        return Decoded(rendered.pixels, self.mask, self.picture, base, self.texture_planes, amount, project, *told)
+        measured = figures(rendered.tally, rendered.correction, rendered.pixels.size)
+        return Decoded(rendered.pixels, self.mask, self.picture, base, self.texture_planes, amount, project, *measured)
 
     def encode(self, options: Options) -> bytes:
-        """The bytes of the file that the options ask for, of their scope "result"; its format is `options.written_format(...)`.
+        """Encode the result as a file, by the options with scope "result"; the format is `options.written_format(...)`.
 
         Raises:
-            UnsupportedError: the format cannot hold such a picture.
+            UnsupportedError: the format cannot hold the picture.
         """
         picture = self.picture
         metadata = self._metadata(options)
-        # A mask has no transparency.
+        # A mask has no alpha channel.
         alpha = None if options.layer == "mask" else picture.alpha
         pixels = self._pixels(options)
         name = options.written_format(picture.source_format)
@@ -113,35 +117,35 @@ class Decoded:
             pixels, _ = upright(pixels, picture.metadata)
         if options.same_size:
             if picture.cells is None or name != "jpeg":
-                raise UnsupportedError("only a picture that came as a JPEG, and goes as one, can have the file's own tables")
+                raise UnsupportedError("same_size needs a JPEG file and writes a JPEG file")
             if options.layer == "mask" or options.depth != 8 or options.auto_orient:
-                raise UnsupportedError("the file's own tables fit neither a mask, nor 16 bits, nor a turned picture")
+                raise UnsupportedError("same_size cannot be combined with the mask, with 16 bits, or with auto_orient")
             return encode_like(pixels, picture.cells, metadata)
         return encode(pixels, metadata, Encoding(name, options.quality), alpha)
 
     def measured(self, options: Options) -> Decoded:
-        """With the consistency that the file of :meth:`encode` has at its own depth: at 16 bits there is less rounding to explain."""
+        """The same result with the consistency of the file that :meth:`encode` writes: with 16 bits there is less rounding."""
         if options.depth == 8 or options.layer == "mask" or not self.changed or self.picture.cells is None:
             return self
-        told = figures(tally(self._pixels(options), self.picture.cells), 0, 0)
-        return replace(self, consistency=told.consistency, raw_consistency=told.raw_consistency)
+        measured = figures(tally(self._pixels(options), self.picture.cells), 0, 0)
+        return replace(self, consistency=measured.consistency, raw_consistency=measured.raw_consistency)
 
     def notes(self, options: Options) -> tuple[str, ...]:
-        """What a user should know about the picture and about the file that :meth:`encode` makes of it, one sentence each."""
+        """Notes for the user about the picture and about the file that :meth:`encode` writes, one sentence each."""
         before, after = self.picture.metadata, self._metadata(options)
         name = options.written_format(self.picture.source_format)
         channels = 1 if options.layer == "mask" or self.image.ndim == 2 else self.image.shape[2]
         missing = [*left_out(channels, after, name, options.depth == 16), *after.others]
         if options.auto_orient and not options.strip and exif.has_thumbnail(before.exif) and not exif.has_thumbnail(after.exif):
-            missing.append("the thumbnail, which could not be turned")
+            missing.append("the thumbnail, which could not be rotated")
         lost = (f"not carried over into the {name.upper()} file: {', '.join(missing)}",) if missing else ()
         return (*self.picture.notes, *lost)
 
     def _metadata(self, options: Options) -> Metadata:
-        """The metadata that a file of the result is to have."""
+        """The metadata for a file of the result."""
         metadata = stripped(self.picture.metadata) if options.strip else self.picture.metadata
         if options.layer == "mask":
-            # A mask has no colours.
+            # A mask has no colours, so it needs no profile.
             metadata = replace(metadata, icc_profile=None)
         if options.auto_orient:
             metadata = turned_upright(metadata)
@@ -150,18 +154,18 @@ class Decoded:
         return metadata
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, **options: Any) -> None:
-        """Write the result to a file, with the metadata of the picture; the file is whole, or not there.
+        """Write the result to a file atomically, with the metadata of the picture.
 
         Args:
-            path: its suffix tells the format, where the options do not.
-            overwrite: whether an existing file is replaced.
-            options: fields of :class:`redecode.options.Options` of the scope "result", such as `quality`, `strip` or `depth` (which needs
-                the layers).
+            path: path of the file; its suffix sets the format, unless the options do.
+            overwrite: whether to replace an existing file.
+            options: fields of :class:`redecode.Options` with scope "result", for example `quality`, `strip` or `depth` (which requires
+                `layers=True`).
 
         Raises:
-            OutputExistsError: there is such a file already.
-            UnsupportedError: the format cannot hold such a picture.
-            UsageError: a suffix that tells no format, or an option out of range.
+            OutputExistsError: the file exists already.
+            UnsupportedError: the format cannot hold the picture.
+            UsageError: the suffix is not that of a format, or an option is out of range.
 
         Example:
             >>> redecode.decode("examples/parrots-q10.jpg").save("parrots.webp", quality=90)
@@ -174,7 +178,7 @@ class Decoded:
         files.save(self.encode(Options(**options)), target, overwrite=overwrite)
 
     def to_pil(self) -> Image.Image:
-        """The result as a Pillow image: L, RGB or CMYK, with its transparency where it has any (LA, RGBA)."""
+        """The result as a Pillow image: L, RGB or CMYK; LA or RGBA with an alpha channel."""
         image = Image.fromarray(self.image, "CMYK") if self.mode == "CMYK" else Image.fromarray(self.image)
         if self.picture.alpha is not None:
             image.putalpha(Image.fromarray(self.picture.alpha))
@@ -182,15 +186,15 @@ class Decoded:
 
     @property
     def mode(self) -> str:
-        """What the channels of `image` are, in Pillow's words: "L", "RGB" or "CMYK" (inks, 255 is full); never RGBA."""
+        """Pillow's mode of `image`: "L", "RGB" or "CMYK" (255 is full ink); never RGBA."""
         return "L" if self.image.ndim == 2 else "RGB" if self.image.shape[2] == 3 else "CMYK"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """`image`, for NumPy."""
+        """Convert to a NumPy array: `image`."""
         return np.array(self.image, dtype=dtype, copy=copy)
 
     def _repr_png_(self) -> bytes:
-        """The result as notebooks show it."""
+        """The result as a PNG, which notebooks show."""
         return self.encode(Options())
 
     def __repr__(self) -> str:
@@ -211,12 +215,12 @@ class Decoded:
             planes = {"base": self.base_planes, "texture": self.texture_planes}.get(options.layer)
             return to_deep_pixels(self.fused_planes if planes is None else planes, self.picture, self.projected)
         if options.layer == "texture":
-            assert self.texture_layer is not None  # It was asked for with the full amount.
+            assert self.texture_layer is not None  # The texture layer is always computed if it is the output.
             return self.texture_layer
         return self.base_layer if options.layer == "base" else self.image
 
 
 def _kept(layer: Float32 | None) -> Float32:
     if layer is None:
-        raise ValueError("the layers were not asked for: decode(..., layers=True) keeps them")
+        raise ValueError("the layers were not kept: use decode(..., layers=True)")
     return layer

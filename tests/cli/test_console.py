@@ -95,7 +95,7 @@ def test_debug_of_a_subcommand(tmp_path: Path, monkeypatch, capsys) -> None:
     [
         (["--token", ""], "an empty token protects nothing"),
         (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines: give --token-file, --token or REDECODE_TOKEN, or --insecure"),
-        (["--host", "a..b", "--insecure"], "a..b is no name of a host"),
+        (["--host", "a..b", "--insecure"], "a..b is not a valid host name"),
     ],
 )
 def test_what_serve_refuses(arguments: list[str], line: str, monkeypatch, capsys) -> None:

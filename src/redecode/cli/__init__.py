@@ -1,1 +1,1 @@
-"""The command line: `redecode` and its subcommands, one module each. Nothing heavy is imported before there is work."""
+"""The command line: `redecode` and its subcommands, one module each. Slow imports happen only when a command runs."""

@@ -1,4 +1,4 @@
-"""`redecode bulk`: whole archives, on one machine or a cluster."""
+"""`redecode bulk`: restore archives of pictures on one machine or a cluster."""
 
 from __future__ import annotations
 
@@ -23,20 +23,23 @@ def bulk(
     ],
     output: Annotated[str, typer.Argument(metavar="OUT", show_default=False, help="A folder, or the URL of one.")],
     names: Annotated[
-        Path | None, typer.Option("--list", metavar="FILE", help="Restore what this file lists: paths within IN, one a line.")
+        Path | None,
+        typer.Option("--list", metavar="FILE", help="Restore the files that this file lists: paths relative to IN, one per line."),
     ] = None,
     *,
     options: Options,
-    workers: Annotated[int | None, typer.Option(min=1, show_default="one a core", help="Engines at most.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, show_default="one per core", help="Maximum number of workers.")] = None,
     ray_address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Distribute with Ray, in the cluster at this address: auto, host:port, or local.")
+        str | None, typer.Option(metavar="ADDRESS", help="Use the Ray cluster at this address: auto, host:port, or local.")
     ] = None,
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Restore part I of N only; the others are for other machines.")] = "1/1",
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what earlier runs failed on.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin in an OUT that holds other things already.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count and estimate; write nothing.")] = False,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Restore only part I of N, for example to share the work among machines.")
+    ] = "1/1",
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry files that failed in earlier runs.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Accept an OUT that is not empty.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count files and estimate the time; write nothing.")] = False,
 ) -> None:
-    """Restore an archive of pictures; once more with the same IN and OUT, and only what is missing, changed or new is done."""
+    """Restore an archive of pictures. Run again with the same IN and OUT, it restores only missing, changed or new files."""
     with reported(), extra("bulk"):
         from ..bulk import listing, local, run, stores
         from ..bulk.names import CORNER
@@ -57,7 +60,7 @@ def bulk(
     for message in meter.messages:
         complain(message)
     if meter.failed > len(meter.messages):
-        complain(f"... and {meter.failed - len(meter.messages)} more, all of them in the manifest")
+        complain(f"... and {meter.failed - len(meter.messages)} more; the manifest has all of them")
     say(meter.summary(), f"manifest: {output.rstrip('/')}/{CORNER}/{part.name}")
     if meter.failed or meter.failed_before:
         raise typer.Exit(SOME_FAILED if meter.done or meter.skipped else NOTHING_DONE)

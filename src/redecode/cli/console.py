@@ -1,4 +1,4 @@
-"""What the commands share: printing, exit codes, and errors as one line for a person to read."""
+"""Console output of the commands: printing, exit codes, progress, and errors as one readable line."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from ..decoder import Decoder
 
 SOME_FAILED, NOTHING_DONE, INTERRUPTED = 1, 2, 130
-# Control characters, and those that end lines or set the direction of writing.
+# Control characters, line separators, and characters that set the direction of writing.
 _CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: object) -> str:
-    r"""Text for a terminal: what would control it, or turn the direction of writing around, as \uXXXX. JSON stays the same JSON.
+    r"""Escape characters that control a terminal or the direction of writing as \uXXXX. JSON stays equivalent.
 
-    Names of files come from anywhere, and a terminal obeys what is written to it.
+    File names come from anywhere, and a terminal executes the control characters in them.
 
     Example:
         >>> printable("red\x1b[31m.jpg")
@@ -41,7 +41,7 @@ def printable(text: object) -> str:
 
 
 def say(*lines: object) -> None:
-    """Print lines on stdout; nobody listening any more is no reason to stop the work."""
+    """Print lines on stdout; if the reader has closed its end of the pipe, go on without output."""
     try:
         for line in lines:
             print(printable(line), flush=True)
@@ -56,26 +56,26 @@ def complain(line: str) -> None:
 
 
 def give_up(message: str, code: int = NOTHING_DONE) -> NoReturn:
-    """Say why, and exit."""
+    """Print a message on stderr and exit."""
     complain(message)
     raise typer.Exit(code)
 
 
 def make_decoder(options: Options, threads: int | None = None) -> Decoder:
-    """The engine, which takes a moment to import."""
+    """Create a decoder; imported here because the import is slow."""
     from ..decoder import Decoder
 
     return Decoder(options.preset, threads, options.device, options.precision)
 
 
-# What a file, a user or a machine can cause: it gets a sentence. Everything else is a bug and shows its traceback.
+# Errors caused by a file, a user or a machine, which are reported in a sentence. All other errors are bugs and show a traceback.
 EXPECTED = (RedecodeError, OSError, MemoryError)
-# Set by --debug, for all threads: expected errors show their traceback too.
+# Whether expected errors show their traceback too; set by --debug for all threads.
 _debug = False
 
 
 def with_debug(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the option --debug."""
+    """Add the option --debug to a command."""
     signature = inspect.signature(command, eval_str=True)
     option = Annotated[bool, typer.Option("--debug", help="Show the traceback of every error.")]
     debug = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
@@ -113,7 +113,7 @@ def show_traceback(error: BaseException) -> None:
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Name the extra of the package where one of its libraries is missing."""
+    """Turn a missing library into a message that names the extra to install."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -124,12 +124,12 @@ def extra(name: str) -> Iterator[None]:
 
 
 def progress_bar() -> Progress:
-    """Files done of files in all, on a terminal; nothing elsewhere."""
+    """A progress bar of files on a terminal; elsewhere nothing is shown."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    # Refreshed when there is news, not by a thread: the JPEG reader borrows stderr for moments. What is printed to a terminal meanwhile
-    # goes above the bar; a stdout that leads elsewhere is left alone.
+    # Refreshed on updates, without a thread. Text printed to the terminal meanwhile appears above the bar; a redirected stdout is not
+    # touched.
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}", markup=False),

@@ -1,4 +1,4 @@
-"""The commands of those who train, measure and ship the networks."""
+"""Commands for developers: train, export and measure the networks."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from .console import complain, extra, make_decoder, printable, progress_bar, rep
 
 
 class Network(str, Enum):
-    """Which network to train."""
+    """The networks to train."""
 
     EDGE = "edge"
     TEXTURE = "texture"
 
 
 class Protocol(str, Enum):
-    """How pictures are encoded and compared."""
+    """Protocols of the benchmark."""
 
     GRAY = "gray"
     COLOUR = "colour"
 
 
 def train(
-    network: Annotated[Network, typer.Argument(help="Which network.")],
-    recipe: Annotated[Path, typer.Option(help="The TOML file that describes the training, such as recipes/fast-edge.toml.")],
-    max_time: Annotated[float | None, typer.Option(metavar="MINUTES", min=0, help="Stop after this training time in all.")] = None,
+    network: Annotated[Network, typer.Argument(help="Network to train.")],
+    recipe: Annotated[Path, typer.Option(help="Recipe of the training, a TOML file such as recipes/fast-edge.toml.")],
+    max_time: Annotated[float | None, typer.Option(metavar="MINUTES", min=0, help="Maximum training time, including resumed runs.")] = None,
     output: Annotated[Path | None, typer.Option(show_default="runs/<recipe>", help="Folder for checkpoints, weights and curve.")] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="CHECKPOINT", help="Go on from this checkpoint.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="CHECKPOINT", help="Resume from this checkpoint.")] = None,
     decay: Annotated[
-        Path | None, typer.Option(metavar="CHECKPOINT", help="Branch off here: take the learning rate to zero, for weights to be shipped.")
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Branch off from this checkpoint with a learning rate that falls to zero.")
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="Processes on each machine, each with a GPU where there are any.")] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="Processes per machine, each with its own GPU if there are GPUs.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of machines.")] = 1,
     float32: Annotated[bool, typer.Option("--float32", help="Compute in 32 bits even where bfloat16 is faster.")] = False,
 ) -> None:
-    """Train a network by its recipe (needs the extra `train`)."""
+    """Train a network by a recipe (needs the extra `train`)."""
     with reported(), extra("train"):
         from ..training import trainer
 
@@ -68,7 +68,7 @@ def train(
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="The weights.safetensors of a training run.")],
-    name: Annotated[str, typer.Argument(help="What to call it: <preset>-edge or <preset>-texture.")],
+    name: Annotated[str, typer.Argument(help="Name of the network: <preset>-edge or <preset>-texture.")],
 ) -> None:
     """Turn a checkpoint into the ONNX files and record that the package ships (needs the extra `train`)."""
     with reported(), extra("train"):
@@ -80,16 +80,16 @@ def export(
 def bench(
     data: Annotated[
         list[Path] | None,
-        typer.Option(show_default="LIVE1 and BSDS500_val in $REDECODE_DATA/eval", help="A folder of originals; may be repeated."),
+        typer.Option(show_default="LIVE1 and BSDS500_val in $REDECODE_DATA/eval", help="Folder of originals; may be repeated."),
     ] = None,
     qf: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality factor.")] = 10,
-    protocol: Annotated[Protocol, typer.Option(help="Luma as gray files, or colour files with 4:2:0.")] = Protocol.GRAY,
+    protocol: Annotated[Protocol, typer.Option(help="Measure luma of gray files, or colour files with 4:2:0.")] = Protocol.GRAY,
     preset: Annotated[Preset, typer.Option(help=CHOICES["preset"].help)] = DEFAULT_PRESET,
     precision: Annotated[Precision | None, typer.Option(help=CHOICES["precision"].help, show_default=CHOICES["precision"].unset)] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Measure only the first pictures of a set, this many.")] = None,
-    results: Annotated[Path, typer.Option(help="Folder for the measurements (JSON).")] = Path("results"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of pictures per set.")] = None,
+    results: Annotated[Path, typer.Option(help="Folder for the results (JSON).")] = Path("results"),
 ) -> None:
-    """Measure quality on sets of originals: one JSON file for each, and tables on stdout (needs the extra `eval`)."""
+    """Measure quality on sets of originals: write a JSON file per set, and print tables (needs the extra `eval`)."""
     with reported(), extra("eval"):
         from ..evaluation import SETS, benchmark, report
         from ..evaluation.datasets import data_path
@@ -110,7 +110,7 @@ def figure(
     preset: Annotated[Preset, typer.Option(help=CHOICES["preset"].help)] = DEFAULT_PRESET,
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG file to write.")] = Path("details.png"),
 ) -> None:
-    """Draw textured details, enlarged: JPEG, both layers, mask, result and original (as the paper's Fig. 2)."""
+    """Draw enlarged details: JPEG, both layers, mask, result and original (like the paper's Fig. 2)."""
     with reported():
         from ..evaluation import figure as figures
 
@@ -125,27 +125,27 @@ def _bench_progress(name: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total, refresh=True)
 
 
-# Between lines of a training whose progress goes into a file.
+# Seconds between lines of progress when training prints to a file.
 _LOG_SECONDS = 20
 
 
 @contextmanager
 def _training_progress() -> Iterator[Callable[[float, str], None]]:
-    """A progress bar on a terminal, a line now and then elsewhere."""
+    """A progress bar on a terminal, a line every 20 s elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if os.environ.get("LOCAL_RANK", "0") != "0":
-        yield lambda fraction, message: None  # One process of several speaks for all.
+        yield lambda fraction, message: None  # Only the first process of several reports progress.
         return
     if not console.is_terminal:
-        said = -math.inf
+        reported_at = -math.inf
 
         def report(fraction: float, message: str) -> None:
-            nonlocal said
-            if fraction >= 1 or time.monotonic() - said >= _LOG_SECONDS:
-                said = time.monotonic()
+            nonlocal reported_at
+            if fraction >= 1 or time.monotonic() - reported_at >= _LOG_SECONDS:
+                reported_at = time.monotonic()
                 print(f"{fraction:.1%} {message}", file=sys.stderr, flush=True)
 
         yield report

@@ -1,4 +1,4 @@
-"""`redecode info`: what files are."""
+"""`redecode info`: print facts about picture files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def info(
     sources: Annotated[
         list[Path], typer.Argument(metavar="FILE|FOLDER...", show_default=False, help="Pictures, or folders of JPEGs; - is stdin.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per file.")] = False,
 ) -> None:
-    """Tell what files are: size, quality, quantization tables, chroma subsampling, metadata, signs of earlier compression."""
+    """Print facts about files: size, quality, quantization tables, chroma subsampling, metadata, traces of earlier compression."""
     with reported():
         from ..facts import inspect
 
         found, failures = plan.find(plan.expanded(sources) if os.name == "nt" else sources)
-        told = 0
+        described = 0
         several = len(found) + len(failures) > 1
         for path in found:
             try:
@@ -34,7 +34,7 @@ def info(
                 show_traceback(error)
                 failures.append(plan.Failure(path, files.reason(error, path)))
                 continue
-            told += 1
+            described += 1
             name = os.fsencode(path).decode("utf-8", "replace")
             if as_json:
                 say(json.dumps({"input": name, **facts}, ensure_ascii=False))
@@ -46,7 +46,7 @@ def info(
                 say(json.dumps({"input": name, "status": "failed", "reason": failure.reason}, ensure_ascii=False))
             complain(f"{failure.source}: {failure.reason}")
     if failures:
-        raise typer.Exit(SOME_FAILED if told else NOTHING_DONE)
+        raise typer.Exit(SOME_FAILED if described else NOTHING_DONE)
 
 
 def _page(facts: dict[str, Any]) -> list[str]:
@@ -56,7 +56,7 @@ def _page(facts: dict[str, Any]) -> list[str]:
 
 
 def _shown(value: Any) -> list[str]:
-    """The lines of a value; the first stands beside its name."""
+    """The lines of a value; the first is printed next to its name."""
     if value is True:
         return ["yes"]
     if isinstance(value, list) and value and isinstance(value[0], list):

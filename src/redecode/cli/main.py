@@ -1,12 +1,12 @@
 """The command `redecode`.
 
-Its default verb takes files: `redecode photo.jpg`. Beside it stand the subcommands of COMMANDS, chosen where the first argument is the
-very name of one; a file of such a name is given as `./train`. These are two Typer apps and one `if` (in :func:`main`), so
-that `redecode --help` shows the options of the verb that nearly everybody wants.
+The default command restores files: `redecode photo.jpg`. If the first argument is the name of a subcommand in COMMANDS, that subcommand
+runs; a file of such a name is given as `./train`. These are two Typer apps and one `if` (in :func:`main`), so that `redecode --help`
+shows the options of the default command, which nearly everybody uses.
 
-Exit codes: 0 all is well, 1 some of several files failed, 2 nothing was done (wrong usage, or the single file failed), 130 interrupted.
+Exit codes: 0 success, 1 some of several files failed, 2 nothing was done (wrong usage, or the single file failed), 130 interrupted.
 
-Nothing heavy is imported before there is work: `--help` and `--version` answer at once.
+Slow imports happen only when a command runs, so that `--help` and `--version` answer at once.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from .restore import restore
 
 _HELP = (
     "Decode a JPEG again, better: artifacts gone, edges true, textures alive.\n\n"
-    "redecode photo.jpg writes photo.redecoded.png beside it. Several files and whole folders (subfolders included) go "
-    "beside their originals too, or into the folder given with -o. - is stdin, and -o - is stdout."
+    "redecode photo.jpg writes photo.redecoded.png next to it. Results of several files and of whole folders (subfolders included) go "
+    "next to their originals too, or into the folder given with -o. - is stdin, and -o - is stdout."
 )
 # \b keeps the lines of a paragraph as they are.
 _EPILOG = (
-    "\b\nCommands, each with its own --help (a file of such a name is given as ./train):\n"
-    "  redecode info    tell what a file is\n"
-    "  redecode serve   open the page on this machine\n"
-    "  redecode page    write the page for any web host: no server, all in the browser\n"
+    "\b\nCommands, each with its own --help (a file named like a command is given as ./train):\n"
+    "  redecode info    print facts about files\n"
+    "  redecode serve   serve the web page and the HTTP API from this machine\n"
+    "  redecode page    write the page as static files for any web host, without a server\n"
     "  redecode onnx    write the whole method as one ONNX file\n"
     "  redecode bulk    restore archives: folders and object stores, on one machine or a cluster\n"
-    "  redecode train   train a network by its recipe\n"
+    "  redecode train   train a network by a recipe\n"
     "  redecode export  turn a checkpoint into the weights that the package ships\n"
     "  redecode bench   measure quality on sets of originals\n"
     "  redecode figure  draw details of restored pictures"
 )
 
-# Plain help: Typer's coloured one takes longer to import than everything else that --help needs.
+# Plain help: Typer's coloured help takes longer to import than everything else that --help needs.
 restore_app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 command_app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -59,21 +59,21 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def main() -> None:
-    """The entry point."""
+    """Entry point of the command `redecode`."""
     arguments = sys.argv[1:]
     if os.name == "posix" and hasattr(sys.stdout, "reconfigure"):
-        # File names are bytes; those that are no text are printed as the bytes they are.
+        # File names are bytes: print those that are not valid text unchanged.
         sys.stdout.reconfigure(errors="surrogateescape")
     typed = _typed()
     first = (arguments or typed or [""])[0]
-    # While the first word is typed, it may become a command as well as a file.
-    begun = len(typed) == 1 and any(name.startswith(first) for name in COMMANDS) and not glob.glob(f"{glob.escape(first)}*")
-    app = command_app if first in COMMANDS or begun else restore_app
+    # During completion, an incomplete first word can be the beginning of a command.
+    partial = len(typed) == 1 and any(name.startswith(first) for name in COMMANDS) and not glob.glob(f"{glob.escape(first)}*")
+    app = command_app if first in COMMANDS or partial else restore_app
     app(arguments, prog_name="redecode")
 
 
 def _typed() -> list[str]:
-    """What stands behind the name of the program on the command line that a shell asks completions for."""
+    """The words after the program's name on the command line that a shell wants to complete."""
     if "_REDECODE_COMPLETE" not in os.environ:
         return []
     return (os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")).split()[1:]
@@ -84,7 +84,7 @@ def _commands() -> None:
     """Decode a JPEG again, better. (For restoring pictures see: redecode --help)"""
 
 
-# Not decorators: they would hide the commands' own parameters from the type checker.
+# Not as decorators, which would hide the commands' own parameters from the type checker.
 restore_app.command(help=_HELP, epilog=_EPILOG, no_args_is_help=True)(
     with_debug(with_options(restore, unset={"format": "by the suffix of -o, else png"}))
 )

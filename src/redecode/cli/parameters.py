@@ -12,7 +12,7 @@ import typer
 from ..options import CHOICES, DEFAULTS, TEXTS, TYPES, Options
 
 Command = Callable[..., None]
-# Which options are the machine's, see :class:`redecode.options.Choice`.
+# Names of the options with scope "engine", see :class:`redecode.options.Choice`.
 ENGINE = tuple(name for name, choice in CHOICES.items() if choice.scope == "engine")
 
 
@@ -22,13 +22,13 @@ def with_options(
     defaults: Mapping[str, Any] | None = None,
     unset: Mapping[str, str] | None = None,
 ) -> Command:
-    """A command whose parameter `options` is spelled out: one parameter for each option, with its help, range and choices.
+    """Replace the parameter `options` of a command by one parameter for each option, with its help, range and choices.
 
     Args:
-        command: takes an :class:`Options` as `options`, and whatever else it wants.
-        names: the options that the command offers; the others keep their defaults.
-        defaults: where they differ from those of Options.
-        unset: how help names a default that is None, where it differs from the name in Options.
+        command: function with a parameter `options` for :class:`Options`, and any other parameters.
+        names: names of the options that the command offers; the others keep their defaults.
+        defaults: defaults that differ from those of Options, by option.
+        unset: text in the help for defaults of None, where it differs from that of Options, by option.
     """
     defaults = DEFAULTS | dict(defaults or {})
     parameters: list[inspect.Parameter] = []
@@ -63,7 +63,7 @@ def _parameter(name: str, default: Any, unset: str | None) -> inspect.Parameter:
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
     texts = tuple(str(value) for value in choice.among or TEXTS[name])
     if texts:
-        # Commands choose among texts.
+        # Typer's choices are texts.
         kind = Literal[texts] if default is not None else Literal[texts] | None
         default = None if default is None else str(default)
     if choice.least is not None:

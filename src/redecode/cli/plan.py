@@ -1,6 +1,6 @@
-"""From the paths on a command line to pairs of input and output.
+"""Planning: pair the paths on a command line with the paths of their results.
 
-Nothing heavy is imported at the top: the plan is made before the engine is loaded.
+Slow imports are avoided here, as the plan is made before the decoder is loaded.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ..codec.formats import OF_SUFFIX, suffix_of
 from ..errors import UsageError
 from ..files import INPUT_SUFFIXES, STANDARD, distinct_names, reason
 
-# Ends the stem of a result that lies beside its file. What has it already is a result, and not restored again.
+# Ending of the stem of a result next to its file. A file with this ending is a result, and not restored again.
 RESULT_MARK = ".redecoded"
-# Folders that systems keep for themselves: thumbnails, waste bins and the like; hidden ones are passed over anyway.
+# System folders that are skipped: thumbnails, recycle bins and the like; hidden folders are skipped anyway.
 _SYSTEM_FOLDERS = {"@eadir", "#recycle", "$recycle.bin", "system volume information", "__macosx", "lost+found"}
-# For messages.
+# Valid suffixes, as text for messages.
 _OUTPUT_NAMES = ", ".join(OF_SUFFIX)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to restore and where the result goes."""
+    """A file to restore, and the path of its result."""
 
     source: Path
     target: Path
@@ -35,7 +35,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Failure:
-    """A file or folder that could not be dealt with, and why."""
+    """A file or folder that could not be processed, and the reason."""
 
     source: Path
     reason: str
@@ -43,24 +43,24 @@ class Failure:
 
 @dataclass(frozen=True)
 class Search:
-    """What to take of a folder.
+    """Rules for the files to restore in a folder.
 
     Attributes:
-        exclude: patterns of names, or of paths within the folder, that are passed over ("*.tmp.jpg", "raw/*").
-        by_content: take files of any name that begin as a JPEG does.
+        exclude: patterns of names, or of paths relative to the folder, to skip ("*.tmp.jpg", "raw/*").
+        by_content: whether to include files of any name that begin like a JPEG.
     """
 
     exclude: tuple[str, ...] = ()
     by_content: bool = False
 
     def takes(self, path: Path, place: Path) -> bool:
-        """Whether a file is to be restored, by its path and its place within the folder."""
-        if path.stem.endswith(RESULT_MARK) or self.passes_over(place):
+        """Whether to restore a file, given its path and its path relative to the folder."""
+        if path.stem.endswith(RESULT_MARK) or self.skips(place):
             return False
         return path.suffix.lower() in INPUT_SUFFIXES or (self.by_content and files.format_of(path) == "jpeg")
 
-    def passes_over(self, place: Path) -> bool:
-        """Whether a file or folder within the folder is left alone: hidden, a system's own, or excluded."""
+    def skips(self, place: Path) -> bool:
+        """Whether to skip a file or folder, given its path relative to the folder: hidden, a system folder, or excluded."""
         if place.name.startswith(".") or place.name.lower() in _SYSTEM_FOLDERS:
             return True
         return any(fnmatch(place.name, pattern) or fnmatch(place.as_posix(), pattern) for pattern in self.exclude)
@@ -77,23 +77,24 @@ def plan(
 ) -> tuple[list[Job], list[Failure]]:
     """Pair every input with its output.
 
-    Without an output, results lie beside their inputs as `<stem>.redecoded<suffix>`, and that of stdin goes to stdout; in a
-    folder they are named `<stem><suffix>`, and the subfolders of an input folder are kept. Where two results would have the same name,
-    one keeps its old suffix before the new one (see :func:`redecode.files.distinct_names`).
+    Without an output, results lie next to their inputs as `<stem>.redecoded<suffix>`, and the result of stdin goes to stdout. In an output
+    folder they are named `<stem><suffix>`, and the subfolders of an input folder are kept. If two results would have the same name, one
+    keeps its old suffix before the new one (see :func:`redecode.files.distinct_names`).
 
     Args:
         sources: files and folders; folders are searched for JPEG files, subfolders included.
         output: a file (for a single input file), a folder, STANDARD, or None.
-        into_folder: output is a folder even where none exists yet.
-        suffix: of results whose name is not given; None takes that of the file's own format.
-        search: what to take of folders.
-        keep_pages: whether results of TIFF files of several pages are TIFF files, too.
+        into_folder: whether the output is a folder even if it does not exist yet.
+        suffix: suffix of results whose name is not given; None for the suffix of the file's own format.
+        search: rules for the files to restore in folders.
+        keep_pages: whether results of TIFF files with several pages are TIFF files too.
 
     Returns:
-        The jobs, and what of the sources gave none.
+        The jobs, and the sources that cannot be read.
 
     Raises:
-        UsageError: the output fits neither one file nor a folder, or two results, or a result and an input, would be the same file.
+        UsageError: the output is not a valid file or folder for these sources, or two results, or a result and an input, would be the same
+            file.
     """
     sources = list(sources)
     single = len(sources) == 1 and not os.path.isdir(sources[0])
@@ -113,13 +114,13 @@ def plan(
 
 
 def find(sources: Iterable[Path], search: Search | None = None) -> tuple[list[Path], list[Failure]]:
-    """The files that sources mean, folders searched as by :func:`plan`, and what gave none."""
+    """The files of sources, with folders searched as by :func:`plan`, and the sources that cannot be read."""
     found, failures = _find(list(sources), search or Search(), None)
     return [path for path, _ in found], failures
 
 
 def _find(sources: list[Path], search: Search, output: Path | None) -> tuple[list[tuple[Path, Path]], list[Failure]]:
-    """The files that the sources mean, each with its place within the folder that was asked for; and what gave none."""
+    """The files of the sources, each with its path relative to its source folder, and the sources that cannot be read."""
     found: list[tuple[Path, Path]] = []
     failures: list[Failure] = []
     for source in sources:
@@ -137,7 +138,7 @@ def _find(sources: list[Path], search: Search, output: Path | None) -> tuple[lis
 
 
 def _named(sources: Iterable[Path], places: dict[Path, Path], mark: str, suffix: str | None, keep_pages: bool) -> list[Job]:
-    """Jobs whose results lie at the places of their files, but for the suffix."""
+    """Jobs whose results have the paths `places`, with new suffixes."""
     by_suffix: dict[str, list[Path]] = {}
     for path in sources:
         own = suffix or suffix_of(files.format_of(path) or "png")
@@ -147,16 +148,16 @@ def _named(sources: Iterable[Path], places: dict[Path, Path], mark: str, suffix:
     targets: dict[Path, str] = {}
     for ending, group in by_suffix.items():
         names = {path: os.fspath(places[path]) for path in group}
-        # Files of the same place, in different source folders, are told apart no further: that is an error, see _refuse_collisions.
+        # Two files with the same relative path in different source folders are an error, see _refuse_collisions.
         given = distinct_names(names.values(), ending, targets.values() if suffix is None or keep_pages else ())
         targets |= {path: given[name] for path, name in names.items()}
     return [Job(path, Path(targets[path])) for path in sources]
 
 
 def expanded(sources: Iterable[Path]) -> list[Path]:
-    """Sources with patterns (*, ?, [...]) replaced by what they match, for shells that do not: a name that exists stays as it is.
+    """Expand patterns (*, ?, [...]) in sources, for shells that do not; existing names stay unchanged.
 
-    A pattern that matches nothing stays too, and fails as a file that is not there.
+    A pattern without matches stays unchanged too, and fails later as a missing file.
     """
     result: list[Path] = []
     for source in sources:
@@ -171,7 +172,7 @@ def _failure(source: Path, error: OSError) -> Failure:
 
 
 def _output_folder(output: Path | None, single: bool, into_folder: bool) -> Path | None:
-    """The folder that results go to, or None where the output is absent or a file."""
+    """The folder for results, or None if there is no output or it is a file."""
     if output is None:
         return None
     if output == STANDARD and single:
@@ -189,9 +190,9 @@ def _output_folder(output: Path | None, single: bool, into_folder: bool) -> Path
 
 
 def _search(folder: Path, search: Search, output: Path | None) -> tuple[list[Path], list[Failure]]:
-    """Files to restore under a folder, sorted; results of earlier runs and what lies in the output folder are not among them.
+    """Files to restore in a folder, sorted, without results of earlier runs and files in the output folder.
 
-    Neither links to folders are followed, so that loops end, nor are pipes and devices opened.
+    Links to folders are not followed, as they can form loops; pipes and devices are not opened.
     """
     found: list[Path] = []
     failures: list[Failure] = []
@@ -202,7 +203,7 @@ def _search(folder: Path, search: Search, output: Path | None) -> tuple[list[Pat
 
     for parent, folders, names in os.walk(folder, onerror=unreadable):
         inside = Path(parent).relative_to(folder)
-        folders[:] = [name for name in folders if not search.passes_over(inside / name) and _identity(Path(parent, name)) != results]
+        folders[:] = [name for name in folders if not search.skips(inside / name) and _identity(Path(parent, name)) != results]
         # A broken link is kept, so that it is reported.
         plain = (name for name in names if os.path.isfile(Path(parent, name)) or not os.path.exists(Path(parent, name)))
         found += [Path(parent, name) for name in plain if search.takes(Path(parent, name), inside / name)]

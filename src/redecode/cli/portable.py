@@ -1,4 +1,4 @@
-"""The commands that take the method elsewhere."""
+"""`redecode onnx`: export the whole method for use outside Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .console import complain, extra, reported, say
 
 
 class Part(str, Enum):
-    """Which part of the method."""
+    """Parts of the method to export."""
 
     WHOLE = "whole"
     LAYERS = "layers"
@@ -23,10 +23,10 @@ class Part(str, Enum):
 
 
 def onnx(
-    output: Annotated[Path, typer.Argument(help="The file to write, redecode.onnx for example.")],
+    output: Annotated[Path, typer.Argument(help="File to write, for example redecode.onnx.")],
     preset: Annotated[Preset, typer.Option(help=CHOICES["preset"].help)] = DEFAULT_PRESET,
     precision: Annotated[Precision, typer.Option(help=CHOICES["precision"].help)] = "int8",
-    part: Annotated[Part, typer.Option(help="All of it, or the part before or after the amount of texture is chosen.")] = Part.WHOLE,
+    part: Annotated[Part, typer.Option(help="The whole method, or the part before or after the amount of texture is set.")] = Part.WHOLE,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write the whole method as one ONNX file: from a JPEG's coefficients to pixels (needs the extra `onnx`)."""

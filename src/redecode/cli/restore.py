@@ -1,4 +1,4 @@
-"""The default verb, `redecode FILE|FOLDER...`: restore pictures."""
+"""The default command, `redecode FILE|FOLDER...`: restore pictures."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from ..recode import Restored
     from ..restoration.tiling import Progress
 
-# How many times the bytes of the files the results may take before a summary names formats that take less.
+# Ratio of the sizes of result and file above which the summary suggests formats with smaller files.
 _MUCH_LARGER = 4
 
 
 def version(asked: bool) -> None:
-    """Print the version, and end."""
+    """Print the version and exit."""
     if asked:
         from .. import __version__
 
@@ -44,24 +44,24 @@ def restore(
     sources: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", show_default=False, help="Pictures, or folders of JPEGs.")],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE|FOLDER", help="Where to write: a .png, .webp, .avif, .tif or .jpg file, or a folder."),
+        typer.Option("--output", "-o", metavar="FILE|FOLDER", help="Output: a .png, .webp, .avif, .tif or .jpg file, or a folder."),
     ] = None,
     *,
     options: Options,
-    threads: Annotated[int | None, typer.Option(min=1, show_default="all cores", help="Threads to compute with.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, show_default="all cores", help="Number of threads.")] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Pass over files and folders of this name in folders; may be repeated.")
+        list[str] | None, typer.Option(metavar="PATTERN", help="Skip files and folders of this name in folders; may be repeated.")
     ] = None,
-    by_content: Annotated[bool, typer.Option("--by-content", help="In folders, also take JPEGs whose names do not tell.")] = False,
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Pass over files whose results are there already.")] = False,
+    by_content: Annotated[bool, typer.Option("--by-content", help="In folders, also restore JPEGs with other suffixes.")] = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Skip files whose results exist.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
-    keep_times: Annotated[bool, typer.Option("--keep-times", help="Give results the times of their files.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each file.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell of each file what it was and what was done.")] = False,
+    keep_times: Annotated[bool, typer.Option("--keep-times", help="Give results the modification times of their files.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per file.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print facts about each file and its restoration.")] = False,
     show_version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """The default verb."""
+    """Restore pictures: the default command."""
     with reported():
         if overwrite and skip_existing:
             raise UsageError("--overwrite and --skip-existing contradict each other")
@@ -70,26 +70,26 @@ def restore(
         options = _with_format(options, None if folder else target)
         suffix = None if options.format == "same" else suffix_of(options.written_format())
         search = plan.Search(tuple(exclude or ()), by_content)
-        # The shells of Windows leave patterns to the programs.
+        # Windows shells do not expand patterns.
         named = plan.expanded(sources) if os.name == "nt" else sources
         jobs, failures = plan.plan(named, target, into_folder=folder, suffix=suffix, search=search, keep_pages=options.format is None)
         to_stdout = any(job.target == files.STANDARD for job in jobs)
         if as_json and to_stdout:
             raise UsageError("--json and the picture cannot both go to stdout; give -o a file")
-        voice = _Voice(as_json, quiet or to_stdout, verbose)
+        reporter = _Reporter(as_json, quiet or to_stdout, verbose)
         for failure in failures:
-            voice.failed(failure)
+            reporter.failed(failure)
         waiting = [job for job in jobs if not (skip_existing and job.target != files.STANDARD and os.path.lexists(job.target))]
         for job in jobs:
             if job not in waiting:
-                voice.skipped(job)
+                reporter.skipped(job)
         total = len(jobs) + len(failures)
-        failed = _process_all(waiting, options, _Engine(options, threads), _Saving(overwrite, keep_times), voice)
+        failed = _process_all(waiting, options, _Engine(options, threads), _Saving(overwrite, keep_times), reporter)
     _conclude(failures + failed, total, some_done=len(failed) < len(jobs))
 
 
 def _with_format(options: Options, target: Path | None) -> Options:
-    """The options with the format that the suffix of the output asks for, where they leave it open."""
+    """The options with the format of the output's suffix, if they do not set a format."""
     by_suffix = OF_SUFFIX.get(target.suffix.lower()) if target is not None and not target.is_dir() else None
     if by_suffix is None or options.format == "same":
         return options
@@ -101,7 +101,7 @@ def _with_format(options: Options, target: Path | None) -> Options:
 
 @dataclass
 class _Engine:
-    """Made when the first file needs it."""
+    """The decoder, created when the first file needs it."""
 
     options: Options
     threads: int | None
@@ -119,15 +119,15 @@ class _Engine:
 
 @dataclass(frozen=True)
 class _Saving:
-    """How results are written."""
+    """Options for writing results."""
 
     overwrite: bool
     keep_times: bool
 
 
 @dataclass(frozen=True)
-class _Voice:
-    """What is told of each file: on stdout the results, on stderr the rest."""
+class _Reporter:
+    """Prints a report on each file: results on stdout, everything else on stderr."""
 
     as_json: bool
     quiet: bool
@@ -148,7 +148,7 @@ class _Voice:
         if self.as_json:
             self._record(job.source, output=_name(job.target), status="skipped")
         elif self.verbose:
-            complain(f"{job.source}: passed over, {job.target} is there already")
+            complain(f"{job.source}: skipped, {job.target} exists already")
 
     def failed(self, failure: plan.Failure) -> None:
         if self.as_json:
@@ -160,7 +160,7 @@ class _Voice:
 
 
 def _name(path: Path) -> str:
-    # File names are bytes; what of them is no text becomes U+FFFD, so that the line is text.
+    # File names are bytes: replace those that are not valid text by U+FFFD.
     return os.fsencode(path).decode("utf-8", "replace")
 
 
@@ -179,20 +179,20 @@ def _summary(report: dict[str, Any]) -> str:
 
 
 def _size(count: int) -> str:
-    """A number of bytes for a person to read."""
+    """A number of bytes as readable text."""
     return f"{count / 1e6:.1f} MB" if count >= 999_500 else f"{count / 1e3:.1f} kB"
 
 
-def _process_all(jobs: list[plan.Job], options: Options, engine: _Engine, saving: _Saving, voice: _Voice) -> list[plan.Failure]:
-    """Restore one after the other; a failure keeps nothing from being tried."""
+def _process_all(jobs: list[plan.Job], options: Options, engine: _Engine, saving: _Saving, reporter: _Reporter) -> list[plan.Failure]:
+    """Restore all files and return the failures; after a failure, the others are still restored."""
     failures = []
     with _progress(len(jobs)) as (advance, tiles):
         for job, outcome in zip(jobs, _outcomes(jobs, options, engine, saving, tiles), strict=True):
             if isinstance(outcome, plan.Failure):
                 failures.append(outcome)
-                voice.failed(outcome)
+                reporter.failed(outcome)
             else:
-                voice.restored(job, outcome)
+                reporter.restored(job, outcome)
             advance()
     return failures
 
@@ -200,7 +200,7 @@ def _process_all(jobs: list[plan.Job], options: Options, engine: _Engine, saving
 def _outcomes(
     jobs: list[plan.Job], options: Options, engine: _Engine, saving: _Saving, tiles: Progress
 ) -> Iterator[Restored | plan.Failure]:
-    """What becomes of each file, in order. While the networks are at one, the last is saved and the next one read."""
+    """The outcome of each file, in order. While the networks restore a file, the previous one is saved and the next one is read."""
     left = threading.Event()
 
     def check(done: int, total: int) -> None:
@@ -212,8 +212,8 @@ def _outcomes(
         try:
             return _process(job, options, engine, saving, check)
         except DependencyError:
-            raise  # The same for every file: it is told once.
-        except Exception as error:  # One picture's trouble, of whatever kind, is no reason to leave out the others.
+            raise  # The same for every file: report it once.
+        except Exception as error:  # Any error fails this picture only; the others are still restored.
             show_traceback(error)
             return plan.Failure(job.source, files.reason(error, job.source))
 
@@ -230,7 +230,7 @@ def _process(job: plan.Job, options: Options, engine: _Engine, saving: _Saving, 
     from ..recode import restore as restore_bytes
 
     if options.format is None and job.target.suffix == suffix_of("tiff"):
-        # A file of several pages (see plan.plan).
+        # The file has several pages (see plan.plan).
         options = replace(options, format="tiff")
     restored = restore_bytes(engine.decoder, files.read(job.source), options, progress)
     times = job.source if saving.keep_times and job.source != files.STANDARD else None
@@ -249,10 +249,10 @@ def _conclude(failures: list[plan.Failure], total: int, some_done: bool) -> None
 
 @contextmanager
 def _progress(total: int) -> Iterator[tuple[Callable[[], None], Progress]]:
-    """A progress bar, of the files where there are several, else of the one picture's tiles.
+    """A progress bar: of files if there are several, else of the picture's tiles.
 
     Yields:
-        What to call when a file is done, and what to call with the tiles done and their number.
+        A function to call when a file is done, and a function to call with the number of tiles done and their total number.
     """
     if not (sys.stderr and sys.stderr.isatty()):
         yield lambda: None, lambda done, of: None

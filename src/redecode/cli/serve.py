@@ -1,4 +1,4 @@
-"""`redecode serve`: the page and the HTTP API."""
+"""`redecode serve`: serve the web page and the HTTP API."""
 
 from __future__ import annotations
 
@@ -21,32 +21,35 @@ from .console import extra, reported, say
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-# Clients that may wait for being accepted.
+# Maximum number of connections that wait to be accepted.
 _BACKLOG = 1024
-# After SIGTERM, requests at work may take this long to finish, in seconds.
+# Seconds that running requests have to finish after SIGTERM.
 _GRACE_SECONDS = 30
 
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
-    workers: Annotated[int | None, typer.Option(min=1, show_default="2, or 1 on one core", help="Pictures restored at a time.")] = None,
-    token: Annotated[str | None, typer.Option(envvar="REDECODE_TOKEN", help="Answer only to those who show this bearer token.")] = None,
-    token_file: Annotated[
-        Path | None, typer.Option(envvar="REDECODE_TOKEN_FILE", help="Read the token from a file: no list of processes shows it then.")
+    workers: Annotated[
+        int | None, typer.Option(min=1, show_default="2, or 1 on one core", help="Number of pictures restored at the same time.")
     ] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Listen on a public address without a token all the same.")] = False,
-    allow_host: Annotated[list[str] | None, typer.Option(help="A name that this server is called by; may be repeated.")] = None,
-    queue: Annotated[int, typer.Option(min=0, help="Pictures that may wait; others are told to come back.")] = 32,
-    max_body: Annotated[float, typer.Option(min=0.001, metavar="MIB", help="Refuse larger files.")] = 64,
+    token: Annotated[str | None, typer.Option(envvar="REDECODE_TOKEN", help="Require this bearer token in every request.")] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(envvar="REDECODE_TOKEN_FILE", help="Read the token from a file, so that it does not appear in the process list."),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow a public address without a token.")] = False,
+    allow_host: Annotated[list[str] | None, typer.Option(help="Additional host name of this server; may be repeated.")] = None,
+    queue: Annotated[int, typer.Option(min=0, help="Maximum number of pictures that wait; further requests are refused.")] = 32,
+    max_body: Annotated[float, typer.Option(min=0.001, metavar="MIB", help="Maximum size of a file.")] = 64,
     *,
     options: Options,
-    max_time: Annotated[float, typer.Option(min=0.01, metavar="SECONDS", help="Give up on a picture after this long.")] = 600,
-    keep: Annotated[float, typer.Option(min=0.01, metavar="MINUTES", help="Forget an open picture after so long without use.")] = 60,
-    storage: Annotated[float, typer.Option(min=1, metavar="MIB", help="Disk space for open pictures.")] = 4096,
+    max_time: Annotated[float, typer.Option(min=0.01, metavar="SECONDS", help="Maximum time for a picture.")] = 600,
+    keep: Annotated[float, typer.Option(min=0.01, metavar="MINUTES", help="Delete an open picture after this time without use.")] = 60,
+    storage: Annotated[float, typer.Option(min=1, metavar="MIB", help="Maximum disk space for open pictures.")] = 4096,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Serve the page and the HTTP API from this machine (needs the extra `web`)."""
+    """Serve the web page and the HTTP API from this machine (needs the extra `web`)."""
     with reported(), extra("web"):
         token = _checked_token(token, token_file)
         if not (token or insecure or _is_loopback(host)):
@@ -60,7 +63,7 @@ def serve(
             token=token,
             hosts=frozenset(name.lower() for name in [host, *(allow_host or [])]),
             workers=workers,
-            # The networks' threads are shared, and every worker computes too.
+            # Workers share the networks' threads, and each computes itself too.
             threads=max(1, cores - workers + 1),
             queue=queue,
             max_body=round(max_body * 2**20),
@@ -88,15 +91,15 @@ def _run(app: FastAPI, listener: socket.socket, address: str, open_page: bool) -
         lifespan="on",
         **SERVER_OPTIONS,
     )
-    # uvicorn ends gracefully at the first signal, and then raises it again: to be told to end is no failure.
+    # uvicorn shuts down at the first signal and then raises it again: ignore it, as a requested end is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    # A terminal that is closed is told of so; whoever has had that ignored (nohup) means the server to stay.
+    # Shut down when the terminal closes (SIGHUP), unless the signal is ignored (nohup).
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     say(address)
     if open_page:
-        # The browser's connection waits until the server is up; a browser in this terminal would have the server wait.
+        # The browser's connection waits until the server accepts it. In a thread, as a browser in this terminal would block the server.
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     uvicorn.Server(config).run(sockets=[listener])
 
@@ -105,15 +108,15 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except UnicodeError:
-        raise UsageError(f"{host} is no name of a host") from None
-    # The protocol by its number: only where it is named does asyncio switch off the delay of small answers (Nagle's algorithm).
+        raise UsageError(f"{host} is not a valid host name") from None
+    # With an explicit protocol number, asyncio disables Nagle's algorithm, which delays small responses.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    # On POSIX, a port that was just given up can be taken again; on Windows the option would let others share ours.
+    # On POSIX, this option allows to reuse a port that was just closed; on Windows it would let other programs share the port.
     if os.name == "posix":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
-        # Before the address is told: who is told it may come at once.
+        # Listen before the address is printed: a client may connect at once.
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
@@ -124,10 +127,11 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _checked_token(token: str | None, file: Path | None) -> str | None:
-    """
+    """The token from the option or from its file; None if neither is given.
+
     Raises:
-        UsageError: the token is none that a client could send.
-        OSError: its file cannot be read.
+        UsageError: the token cannot be sent in an HTTP header.
+        OSError: the file cannot be read.
     """
     if file is not None:
         if token is not None:
@@ -136,7 +140,7 @@ def _checked_token(token: str | None, file: Path | None) -> str | None:
     if token == "":
         raise UsageError("an empty token protects nothing")
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
-        raise UsageError("a token travels in a header of HTTP: give one line of ASCII letters, digits and signs, without spaces")
+        raise UsageError("a token is sent in an HTTP header: give one line of ASCII letters, digits and symbols, without spaces")
     return token
 
 

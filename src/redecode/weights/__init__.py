@@ -1,9 +1,9 @@
-"""The shipped networks: ONNX files, each beside a JSON record of what it is and how it came to be.
+"""The shipped networks: ONNX files, each with a JSON record of its training.
 
-Every network comes in two precisions: float32, the reference (its weights are stored in 16 bits), and int8, quantized from it, which is
-what a CPU runs. A record holds the files' sha256 and its own, the halo that tiles need, the network's config, the recipe it was trained
-with, what was really run (steps, images seen, hardware, time) and the licence notes. A network that is trained for fidelity has the factors
-of :func:`redecode.restoration.shrinkage.shrink` beside it. `redecode export` writes all of these files.
+Every network has two precisions: float32, the reference (with weights stored in 16 bits), and int8, quantized from it, for CPUs. The record
+holds the SHA-256 of the files and of itself, the halo for tiles, the network's config, the recipe of its training, the actual training
+(steps, images seen, hardware, time) and the licence notes. Networks trained for fidelity also have a file with the factors of
+:func:`redecode.restoration.shrinkage.shrink`. `redecode export` writes all of these files.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ Preset = Literal["fast", "best"]
 Precision = Literal["int8", "float32"]
 DEFAULT_PRESET: Preset = "fast"
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-# Of each preset, the network of each layer.
+# Name of the network of each layer, by preset.
 PRESETS: dict[Preset, dict[str, str]] = {
     "fast": {"edge": "fast-edge", "texture": "fast-texture"},
     "best": {"edge": "best-edge", "texture": "best-texture"},
 }
-# And how the name of a network's file ends.
+# Ending of the file name of a network, by precision.
 _ENDINGS: dict[Precision, str] = {"int8": ".int8.onnx", "float32": ".onnx"}
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A network as the engine loads it.
+    """A network's files, loaded and checked.
 
     Attributes:
-        name: "fast-edge" for example.
-        onnx: the model's bytes, checked against the record.
-        halo: radius of its receptive field in pixels.
-        shrinkage: its factors for :func:`redecode.restoration.shrinkage.shrink`, a .npy file; None for a network that paints texture.
-        record: everything else that is known about it.
+        name: name of the network, for example "fast-edge".
+        onnx: bytes of the ONNX file, checked against the record.
+        halo: width in pixels of the border around a tile that its result depends on.
+        shrinkage: bytes of a .npy file with the factors for :func:`redecode.restoration.shrinkage.shrink`; None for a texture network.
+        record: the record of the network.
     """
 
     name: str
@@ -52,7 +52,7 @@ def record(name: str) -> dict[str, Any]:
     """The record of a shipped network.
 
     Raises:
-        DependencyError: there is no such network in this installation.
+        DependencyError: this installation does not have the network.
     """
     try:
         text = (files(__name__) / f"{name}.json").read_text(encoding="utf-8")
@@ -62,16 +62,16 @@ def record(name: str) -> dict[str, Any]:
 
 
 def fingerprint(about: dict[str, Any]) -> str:
-    """sha256 of what a record tells, its checksums included, but for the one of itself."""
+    """SHA-256 of a record, including its checksums except that of the record itself."""
     sums = {form: checksum for form, checksum in about["sha256"].items() if form != "record"}
     return hashlib.sha256(json.dumps(about | {"sha256": sums}, sort_keys=True).encode()).hexdigest()
 
 
 def file_name(name: str, precision: Precision) -> str:
-    """The file of a network, "fast-edge.int8.onnx" for example.
+    """File name of a network, for example "fast-edge.int8.onnx".
 
     Raises:
-        ValueError: unknown precision.
+        ValueError: the precision is unknown.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
@@ -79,23 +79,23 @@ def file_name(name: str, precision: Precision) -> str:
 
 
 def shrinkage_file(name: str) -> str:
-    """The file of a network's shrinkage factors."""
+    """File name of a network's shrinkage factors."""
     return f"{name}.shrinkage.npy"
 
 
 def load(name: str, precision: Precision) -> Weights:
-    """A shipped network, its files checked against the record.
+    """Load a shipped network and check its files against the record.
 
     Raises:
-        ValueError: unknown precision.
-        DependencyError: there is no such network, its file is not the one the record speaks of, or the record was changed.
+        ValueError: the precision is unknown.
+        DependencyError: the network does not exist, a file does not match the record, or the record was changed.
     """
     about = record(name)
     onnx = _checked(name, file_name(name, precision), about["sha256"][precision])
     shrinkage = _checked(name, shrinkage_file(name), about["sha256"]["shrinkage"]) if "shrinkage" in about["sha256"] else None
-    # Its halo is what tiles are cut by.
+    # A wrong halo in the record would give wrong results at the borders of tiles.
     if about["sha256"].get("record") != fingerprint(about):
-        raise DependencyError(f"the record of network {name!r} is not as it was written; reinstall redecode")
+        raise DependencyError(f"the record of network {name!r} was changed; reinstall redecode")
     return Weights(name, onnx, int(about["halo"]), shrinkage, about)
 
 
