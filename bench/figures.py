@@ -1,6 +1,7 @@
-"""Draw the pictures of README.md and docs/: python bench/figures.py [before-after|details|mask|speed ...]; all of them without arguments.
+"""Draw the pictures of README.md and docs/: python bench/figures.py [before-after|details|gallery|mask|speed ...]; all without arguments.
 
-`mask` and `speed` are drawn from results/*.json, `before-after` from a bundled example, `details` from LIVE1 (needs REDECODE_DATA).
+`mask` and `speed` are drawn from results/*.json, `before-after` from a bundled example, `details` and `gallery` from LIVE1 (need
+REDECODE_DATA).
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ RESULTS, DOCS = ROOT / "results", ROOT / "docs"
 DPI = 110
 # A name stands on the left of its point in the plot of speed where more seconds than this would put it outside.
 SLOW = 10
+GALLERY_TEXT = """Twelve details of LIVE1 at quality factor 10 in colour with 4:2:0, restored with the preset `fast`, two times enlarged:
+the plain decode, the fidelity layer L_B, the texture layer L_T, the mask of orientation diversity (white: texture may replace fidelity),
+the result (the fusion of both), and the original, which the networks never saw. Made by `python bench/figures.py gallery`."""
 
 
 def before_after() -> None:
@@ -36,6 +40,21 @@ def details() -> None:
     from redecode.evaluation import figure
 
     figure.details(Decoder(), 10).save(DOCS / "details.png")
+
+
+def gallery() -> None:
+    """docs/gallery.md and its pictures: twelve details of LIVE1 with all layers."""
+    from redecode.decoder import Decoder
+    from redecode.evaluation import figure
+
+    decoder = Decoder()
+    (DOCS / "gallery").mkdir(exist_ok=True)
+    lines = ["# Gallery", "", GALLERY_TEXT]
+    for detail in figure.GALLERY:
+        name = Path(detail.file).stem
+        figure.sheet(decoder, 10, detail).save(DOCS / "gallery" / f"{name}.webp", quality=88, method=6)
+        lines += ["", f"![{name}](gallery/{name}.webp)"]
+    (DOCS / "gallery.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def mask() -> None:
@@ -113,7 +132,13 @@ def _pyplot() -> Any:
     return pyplot
 
 
-FIGURES: dict[str, Callable[[], None]] = {"before-after": before_after, "details": details, "mask": mask, "speed": speed}
+FIGURES: dict[str, Callable[[], None]] = {
+    "before-after": before_after,
+    "details": details,
+    "gallery": gallery,
+    "mask": mask,
+    "speed": speed,
+}
 
 
 def main() -> None:

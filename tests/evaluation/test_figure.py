@@ -34,6 +34,17 @@ def test_details(tmp_path: Path, photograph: np.ndarray, monkeypatch: pytest.Mon
     assert (pixels[-1, 3 * (width + 6)] == 255).all()  # and before that the mask
 
 
+def test_sheet(tmp_path: Path, photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDECODE_DATA", str(tmp_path))
+    Image.fromarray(photograph).save(tmp_path / "a.png")
+    sheet = figure.sheet(Stub(), 10, figure.Detail("a.png", (20, 10, 30, 24)), zoom=2)  # type: ignore[arg-type]
+    assert sheet.size == (3 * 60 + 2 * 6, 2 * (48 + 20))
+    pixels = np.asarray(sheet)
+    np.testing.assert_array_equal(pixels[-1, -1], photograph[33, 49])  # the original comes last
+    assert (pixels[-1, 66] == (200, 0, 0)).all()  # the result before it
+    assert (pixels[-1, 0] == 255).all()  # and before that the mask
+
+
 def test_before_after(tmp_path: Path, photograph: np.ndarray) -> None:
     file = tmp_path / "a.jpg"
     file.write_bytes(jpeg.compress(photograph, 10))
