@@ -1,7 +1,7 @@
 """The page and the HTTP API, as an ASGI application.
 
-`POST /v1/decode` takes a file and answers with its restored picture, which is all that most programs need. The page keeps its
-pictures open under `/v1/pictures` instead: restored once, they can be looked at layer by layer and saved in any way.
+`POST /v1/decode` takes a file and returns the restored picture, which is all that most programs need. The page instead keeps its
+pictures open under `/v1/pictures`: they are restored once, and can then be viewed layer by layer and saved with any options.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ from .schemas import (
 )
 from .service import Service, Settings, problem_of
 
-# Of a file's name, in bytes: what most file systems take.
-_MOST_NAME = 255
-# Of the longest wish for an archive, in bytes.
-_MOST_JSON = 1 << 20
+# Maximum length of a file name in bytes on most file systems.
+_MAX_NAME = 255
+# Maximum size of a request for an archive in bytes.
+_MAX_JSON = 1 << 20
 
 
 def _service(request: Request) -> Service:
@@ -67,8 +67,8 @@ def _service(request: Request) -> Service:
 Serviced = Annotated[Service, Depends(_service)]
 
 
-# For the description alone: the token is asked for in Guard, before anything of a request is looked at.
-_DESCRIBED = Depends(HTTPBearer(auto_error=False))
+# Describes the token in the OpenAPI schema only: Guard checks it before the request is processed.
+_DESCRIBES_TOKEN = Depends(HTTPBearer(auto_error=False))
 
 
 def _may_answer(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -82,13 +82,13 @@ _GIVES_PICTURE: dict[str, Any] = {"content": {media_type(name): _BINARY for name
 _ALWAYS = (400, 401, 403, 421, 422)
 _WORKING = (*_ALWAYS, 408, 413, 429, 503, 507)
 
-api = APIRouter(prefix="/v1", dependencies=[_DESCRIBED], responses=_may_answer(*_ALWAYS))
+api = APIRouter(prefix="/v1", dependencies=[_DESCRIBES_TOKEN], responses=_may_answer(*_ALWAYS))
 public = APIRouter()
 
 
 @api.post("/decode", response_class=Response, openapi_extra=_TAKES_FILE, responses={200: _GIVES_PICTURE, **_may_answer(*_WORKING)})
 async def decode(request: Request, service: Serviced, choices: Annotated[DecodeChoices, Query()]) -> Response:
-    """Restore the file in the body. The headers `Redecode-…` of the answer tell what was done."""
+    """Restore the file in the body. The headers `Redecode-…` of the response report on the restoration."""
     options = service.settings.options(**choices.model_dump())
     with service.restoring.place(), ExitStack() as cleaning:
         source = cleaning.enter_context(service.pictures.hold())
@@ -103,7 +103,7 @@ async def decode(request: Request, service: Serviced, choices: Annotated[DecodeC
             raise
         service.metrics.outcomes.labels("restored").inc()
         answer = FileAnswer(target.path, media_type(written), _report_headers(report), target)
-        # The answer closes its file itself.
+        # The response deletes its file itself when it is sent.
         cleaning.pop_all()
         source.close()
     return answer
@@ -117,7 +117,7 @@ def _report_headers(report: dict[str, Any]) -> dict[str, str]:
 
 @api.post("/info", openapi_extra=_TAKES_FILE, responses=_may_answer(*_WORKING))
 async def info(request: Request, service: Serviced) -> dict[str, Any]:
-    """Tell what the file in the body is: size, quality, quantization tables, chroma subsampling, metadata."""
+    """Return facts about the file in the body: size, quality, quantization tables, chroma subsampling, metadata."""
     with service.saving.place(), service.pictures.hold() as source:
         await service.receive(request, source)
         return await service.attend(service.saving, request, work.info, source.path, service.settings.engine.pixel_limit)
@@ -125,7 +125,7 @@ async def info(request: Request, service: Serviced) -> dict[str, Any]:
 
 @api.get("/presets")
 async def presets() -> PresetsBody:
-    """The networks to choose from."""
+    """List the presets with their networks."""
     return PresetsBody(presets=[_preset(name) for name in weights.PRESETS])
 
 
@@ -138,7 +138,7 @@ def _preset(name: Preset) -> PresetBody:
 
 @api.post("/pictures", status_code=202, openapi_extra=_TAKES_FILE, responses=_may_answer(*_WORKING))
 async def open_picture(request: Request, service: Serviced, choices: Annotated[RestoreChoices, Query()]) -> PictureBody:
-    """Open the file in the body: restore it in the background, for all amounts of texture."""
+    """Open the file in the body: restore it in the background, so that the amount of texture can be chosen later."""
     options = service.settings.options(**choices.model_dump())
     with ExitStack() as held:
         held.enter_context(service.restoring.place())
@@ -151,7 +151,7 @@ async def open_picture(request: Request, service: Serviced, choices: Annotated[R
 
 @api.post("/pictures/{id}/again", status_code=202, responses=_may_answer(*_WORKING, 404, 409))
 async def open_again(id: str, service: Serviced, choices: Annotated[RestoreChoices, Query()]) -> PictureBody:  # noqa: A002
-    """Open the file of an open picture once more, to restore it in another way."""
+    """Open the file of an open picture again, to restore it with other options."""
     options = service.settings.options(**choices.model_dump())
     old = service.finished(id)
     with ExitStack() as held:
@@ -165,20 +165,20 @@ async def open_again(id: str, service: Serviced, choices: Annotated[RestoreChoic
 
 @api.get("/pictures")
 async def states(service: Serviced, id: Annotated[list[str], Query(max_length=MOST_AT_ONCE)]) -> PicturesBody:  # noqa: A002
-    """How far some pictures are; those that are not there any more are left out."""
+    """Return the states of several pictures; pictures that no longer exist are left out."""
     found = [service.pictures.get(name) for name in id]
     return PicturesBody(pictures=[_described(picture) for picture in found if picture is not None])
 
 
 @api.get("/pictures/{id}", responses=_may_answer(404))
 async def picture(id: str, service: Serviced) -> PictureBody:  # noqa: A002
-    """How far a picture is."""
+    """Return the state of a picture."""
     return _described(service.picture(id))
 
 
 @api.delete("/pictures/{id}", status_code=204, responses=_may_answer(404))
 async def forget(id: str, service: Serviced) -> None:  # noqa: A002
-    """Cancel and forget a picture."""
+    """Cancel the restoration of a picture and delete it."""
     service.pictures.forget(service.picture(id))
 
 
@@ -188,7 +188,7 @@ async def forget(id: str, service: Serviced) -> None:  # noqa: A002
     responses={200: {"content": {"image/png": _BINARY}, "description": "The layer."}, **_may_answer(404, 409)},
 )
 async def layer(id: str, layer: Literal["original", "base", "texture", "mask", "thumbnail"], service: Serviced) -> Response:  # noqa: A002
-    """A layer as a PNG for the screen, upright; the mask is white where texture enters and clear elsewhere."""
+    """Return a layer as an upright PNG for display; the mask is white where texture is used and transparent elsewhere."""
     picture = service.picture(id)
     if picture.size is None or (picture.state != "done" and layer not in ("original", "thumbnail")):
         raise ProblemError(409, "not-done", f"the picture is {picture.state}")
@@ -203,7 +203,7 @@ async def figures(
     service: Serviced,
     texture: Annotated[float, Query(ge=0, le=1)] = 1.0,
 ) -> FiguresBody:
-    """Figures of the result with this amount of texture."""
+    """Return figures of the result with an amount of texture."""
     picture = service.finished(id)
     with service.saving.place(), service.gone_unless_open(picture):
         found = await service.attend(service.saving, request, work.figures, picture.folder, picture.options, texture)
@@ -212,7 +212,7 @@ async def figures(
 
 @api.get("/pictures/{id}/result", response_class=Response, responses={200: _GIVES_PICTURE, **_may_answer(404, 409, 429, 503)})
 async def result(request: Request, id: str, service: Serviced, choices: Annotated[ResultChoices, Query()]) -> Response:  # noqa: A002
-    """The restored picture as a file, byte for byte what `redecode` writes."""
+    """Return the restored picture as a file, identical to the file that `redecode` writes."""
     picture = service.finished(id)
     options = service.settings.options(**choices.model_dump())
     with service.gone_unless_open(picture):
@@ -226,9 +226,9 @@ async def result(request: Request, id: str, service: Serviced, choices: Annotate
     responses={200: {"content": {"application/zip": _BINARY}, "description": "The archive."}, **_may_answer(*_WORKING, 404, 409, 415)},
 )
 async def archive(request: Request, service: Serviced) -> Response:
-    """Several results in one ZIP file."""
+    """Return several results in a ZIP file."""
     try:
-        wanted = ArchiveBody.model_validate_json(await json_body(request, _MOST_JSON))
+        wanted = ArchiveBody.model_validate_json(await json_body(request, _MAX_JSON))
     except ValidationError as error:
         raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]) from None
     chosen = [(service.finished(one.id), one) for one in wanted.pictures]
@@ -251,13 +251,13 @@ async def archive(request: Request, service: Serviced) -> Response:
 
 
 def _entry_name(original: str, suffix: str, taken: set[str]) -> str:
-    """A name within an archive that is no path, on no system, not too long for any, and not taken yet."""
+    """A unique name for an entry of an archive, which no system takes for a path or finds too long."""
     plain = PurePosixPath(PureWindowsPath(original).name).stem
     stem = "".join(c for c in plain if c.isprintable() and c not in '<>:"|?*').strip(" .") or "picture"
     for count in itertools.count(1):
         ending = f"{'' if count == 1 else f' ({count})'}.redecoded{suffix}"
-        # Cut where no character is cut in two.
-        name = stem.encode()[: _MOST_NAME - len(ending)].decode(errors="ignore").rstrip(" .") + ending
+        # errors="ignore" drops the rest of a character that is cut in two.
+        name = stem.encode()[: _MAX_NAME - len(ending)].decode(errors="ignore").rstrip(" .") + ending
         if name.casefold() not in taken:
             break
     taken.add(name.casefold())
@@ -288,19 +288,19 @@ def _described(picture: Open) -> PictureBody:
 
 @public.get("/healthz", responses=_may_answer(503))
 async def healthz(service: Serviced) -> HealthBody:
-    """Whether the server can do its work."""
+    """Check whether the server works."""
     await asyncio.to_thread(service.check)
     return HealthBody(status="ok", version=__version__)
 
 
 @public.get(
     "/metrics",
-    dependencies=[_DESCRIBED],
+    dependencies=[_DESCRIBES_TOKEN],
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Metrics."}, **_may_answer(401, 403, 421)},
 )
 async def metrics(service: Serviced) -> Response:
-    """Counters and timings, for Prometheus."""
+    """Return counters and timings for Prometheus."""
     return Response(generate_latest(service.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
@@ -309,7 +309,7 @@ _PAGE_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript
 
 @lru_cache
 def _page() -> dict[str, tuple[bytes, str]]:
-    """The static files, by name."""
+    """Content and media type of the page's files by name."""
     folder = files(__package__) / "page"
     kinds = {path.name: _PAGE_TYPES.get(PurePosixPath(path.name).suffix) for path in folder.iterdir()}
     return {name: ((folder / name).read_bytes(), kind) for name, kind in kinds.items() if kind}
@@ -323,7 +323,7 @@ async def index() -> Response:
 
 @public.get("/page/{name}", include_in_schema=False)
 async def static(name: str) -> Response:
-    """What the page is made of."""
+    """A file of the page."""
     return _static(name)
 
 
@@ -335,40 +335,40 @@ def _static(name: str) -> Response:
     return Response(content, headers={"Content-Type": kind + text, "Cache-Control": "no-cache"})
 
 
-_TOLD = (ProblemError, BusyError, CancelledError, DiedError, OverdueError, RedecodeError, OSError, MemoryError)
+_HANDLED_ERRORS = (ProblemError, BusyError, CancelledError, DiedError, OverdueError, RedecodeError, OSError, MemoryError)
 
 
-async def _tell_problem(_: Request, error: Exception) -> Response:
+async def _answer_problem(_: Request, error: Exception) -> Response:
     problem = problem_of(error)
     if problem is None:
         raise error
     return problem.response()
 
 
-async def _tell_invalid(_: Request, error: Exception) -> JSONResponse:
+async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     faults = "; ".join(f"{'.'.join(str(part) for part in e['loc'][1:]) or 'body'}: {e['msg']}" for e in error.errors())
     return ProblemError(422, "invalid", faults).response()
 
 
-async def _tell_http(_: Request, error: Exception) -> JSONResponse:
+async def _answer_http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = {404: "not-found", 405: "method"}.get(error.status_code, "invalid")
-    details = {404: "there is nothing here", 405: "this address does not take that method"}
-    detail = details.get(error.status_code, "the request makes no sense")
+    details = {404: "there is nothing here", 405: "this address does not support that method"}
+    detail = details.get(error.status_code, "the request is invalid")
     return ProblemError(error.status_code, code, detail, dict(error.headers or {})).response()
 
 
-async def _tell_nobody(_: Request, error: Exception) -> Response:
+async def _answer_disconnected(_: Request, error: Exception) -> Response:
     return Response(status_code=400)
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
-    """The application.
+    """Create the application.
 
     Args:
-        settings: what the operator chose.
-        engine: does the work; None is processes of its own.
+        settings: settings of the operator.
+        engine: engine that runs tasks; None for worker processes.
     """
     service = Service(settings, engine)
     app = FastAPI(
@@ -378,14 +378,14 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         license_info={"name": "Apache-2.0"},
         lifespan=service.lifespan,
         openapi_url="/v1/openapi.json",
-        # Their pages would load scripts from elsewhere.
+        # FastAPI's documentation pages would load scripts from other servers.
         docs_url=None,
         redoc_url=None,
         exception_handlers={
-            RequestValidationError: _tell_invalid,
-            HTTPException: _tell_http,
-            ClientDisconnect: _tell_nobody,
-            **dict.fromkeys(_TOLD, _tell_problem),
+            RequestValidationError: _answer_invalid,
+            HTTPException: _answer_http_error,
+            ClientDisconnect: _answer_disconnected,
+            **dict.fromkeys(_HANDLED_ERRORS, _answer_problem),
         },
     )
     app.state.service = service

@@ -1,4 +1,4 @@
-"""Connections of bounded number and patience: what happens before a request has been read, and while its answer is not."""
+"""Limits of connections: their number, the time to receive a request's head, and the time in which a client accepts no data."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-# Connections at a time. Beyond them the one goes that has waited the longest without a request; the common limit is 1024 open files.
+# Maximum number of connections. Beyond it, the connection that has waited longest without a request is closed. (The usual limit of open
+# files is 1024.)
 MOST = 500
-# A connection has this long for the head of a request, from its beginning or the last answer, and a client for taking in any of an answer.
+# Seconds for the head of a request, from the start of the connection or from the last response; and seconds in which a client accepts no
+# data of a response.
 HEAD_SECONDS = 10.0
 STALL_SECONDS = 60.0
-# Of a request's head, in bytes.
+# Maximum size of a request's head in bytes.
 MOST_HEAD = 32 << 10
 
 
 class Connection(H11Protocol):
-    """A connection as uvicorn handles it, which waits for no client without end."""
+    """A connection of uvicorn with time limits for the client."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """See uvicorn."""
@@ -63,16 +65,16 @@ class Connection(H11Protocol):
 
     @property
     def waiting(self) -> bool:
-        """Whether there is no request to answer."""
+        """Whether the connection has no request to answer."""
         return self.cycle is None or self.cycle.response_complete
 
     @property
     def waits_until(self) -> float:
-        """When it is closed if no request comes, in the loop's time."""
+        """Time of the event loop at which the connection is closed if no request arrives."""
         return self._head.when() if self._head is not None else float("inf")
 
     def _wait_for_head(self) -> None:
-        """Have the clock of the head run exactly while there is no request to answer."""
+        """Run the timer of the head while there is no request to answer, and stop it otherwise."""
         if self.waiting and self._head is None and not self.transport.is_closing():
             self._head = self.loop.call_later(HEAD_SECONDS, self._give_up)
         elif not self.waiting and self._head is not None:
@@ -86,7 +88,7 @@ class Connection(H11Protocol):
         idle = [one for one in self.connections if isinstance(one, Connection) and one.waiting]
         eldest = min(idle, key=lambda one: one.waits_until, default=self)
         eldest.transport.abort()
-        # Not counted any more at once, and not only when the loop comes to tell of its end.
+        # Remove it now: the event loop would remove it later, and its place would still count.
         self.connections.discard(eldest)
 
 

@@ -1,4 +1,4 @@
-"""Work in processes of its own, which can be ended at any time, give all memory back, and take nobody along when they die."""
+"""Worker processes for tasks: they can be ended at any time, return all their memory, and do not affect the server when they crash."""
 
 from __future__ import annotations
 
@@ -25,75 +25,75 @@ from .jobs import Job
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-# How often a job at work is asked whether it is to end, in seconds.
-_LOOK_SECONDS = 0.05
-# A process that had nothing to do for so long is ended, and its memory given back.
+# Seconds between two checks whether a running job is to end.
+_CHECK_SECONDS = 0.05
+# Seconds without a task after which a process is ended, to free its memory.
 _IDLE_SECONDS = 60.0
 
 
 class CrashError(Exception):
-    """A task failed in a way that nobody has thought of; the message is the whole traceback."""
+    """A task failed with an unexpected error; the message is its traceback."""
 
 
 class DiedError(Exception):
-    """The process at work died."""
+    """The worker process died."""
 
 
 class Context(Protocol):
-    """What work finds in its process."""
+    """The environment of a task in its process."""
 
     def decoder(self, options: Options) -> Decoder:
-        """The engine for these options, loaded once."""
+        """The decoder for these options; it is loaded once."""
 
     def tell(self, name: str, value: Any) -> None:
-        """Tell the server something of the work that goes on."""
+        """Report a named value to the server while the task runs."""
 
 
 Task = Callable[Concatenate[Context, Given], Result]
 
 
 class Engine(Protocol):
-    """Does tasks."""
+    """Runs tasks."""
 
     def run(
         self, job: Job, heard: Callable[[str, Any], object], task: Task[Given, Result], *args: Given.args, **named: Given.kwargs
     ) -> Result:
-        """Do a task: a function at the top of a module, whose arguments and result can be pickled.
+        """Run a task: a module-level function whose arguments and result can be pickled.
 
         Args:
-            job: when it is cancelled or overdue, the task ends at once, wherever it is.
-            heard: called with what the task tells, in the caller's thread.
-            task: what to do.
-            args, named: for the task.
+            job: the job; when it is cancelled or overdue, the task is ended at once.
+            heard: function called in the caller's thread with the names and values that the task reports.
+            task: the function.
+            args, named: arguments of the function.
 
         Raises:
             CancelledError, OverdueError: see :meth:`Job.check`.
-            RedecodeError, OSError, MemoryError: as the task.
-            CrashError, DiedError: anything else.
+            RedecodeError, OSError, MemoryError: an error of the task.
+            CrashError, DiedError: any other failure.
         """
 
     def warm(self) -> None:
-        """Get ready for the first task."""
+        """Prepare for the first task."""
 
     def rest(self) -> None:
-        """End what has been idle for long."""
+        """End processes that have been idle for a while."""
 
     def close(self) -> None:
-        """End everything; nothing may be at work any more."""
+        """End all processes; no task may be running."""
 
 
 class Processes:
-    """An engine of worker processes, as many as there are callers at a time; each keeps its networks for the next task."""
+    """An engine with a worker process for each concurrent caller; processes keep their networks for the next task."""
 
     def __init__(self, threads: int, folder: Path) -> None:
         """
         Args:
-            threads: of the networks, in each process.
-            folder: for what the processes write while they work.
+            threads: number of threads of the networks in each process.
+            folder: folder for temporary files of the processes.
         """
         self._threads = threads
         self._folder = folder
-        # Forked from a process that has everything imported and does nothing else: ready in no time, and sharing its memory.
+        # Processes are forked from a server process that has imported everything: they start at once and share its memory.
         forks = "forkserver" in multiprocessing.get_all_start_methods()
         self._method: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
         if forks:
@@ -130,9 +130,9 @@ class Processes:
         """See :class:`Engine`."""
         oldest = time.monotonic() - _IDLE_SECONDS
         with self._lock:
-            tired = [worker for worker in self._idle if worker.used < oldest]
+            expired = [worker for worker in self._idle if worker.used < oldest]
             self._idle = [worker for worker in self._idle if worker.used >= oldest]
-        for worker in tired:
+        for worker in expired:
             worker.end()
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class Processes:
 
 @dataclass(eq=False)
 class _Worker:
-    """A process as its server sees it."""
+    """A worker process, seen from the server."""
 
     process: Any
     connection: Connection
@@ -167,13 +167,13 @@ class _Worker:
     used: float = 0.0
 
     def outcome(self, job: Job, heard: Callable[[str, Any], object]) -> tuple[bool, Any]:
-        """Whether the task was done, and its result or what it raised."""
+        """Wait for the task; return whether it succeeded, and its result or its error."""
         while True:
             job.check()
-            if not wait([self.connection, self.process.sentinel], _LOOK_SECONDS):
+            if not wait([self.connection, self.process.sentinel], _CHECK_SECONDS):
                 continue
             try:
-                # What a process has sent before it died is there still.
+                # Data that a process sent before it died can still be read.
                 kind, content = self.connection.recv()
             except (EOFError, ConnectionError):
                 self.process.join()
@@ -190,7 +190,7 @@ class _Worker:
         self.scratch.cleanup()
 
 
-class _Inside:
+class _WorkerContext:
     """The context of tasks in a worker process."""
 
     def __init__(self, connection: Connection, threads: int) -> None:
@@ -209,13 +209,13 @@ class _Inside:
 
 
 def _serve(connection: Connection, threads: int, scratch: str) -> None:
-    """Life of a worker process."""
-    # Ctrl-C and SIGTERM reach all processes of a group; the first among them decides, and ends the others when they are done.
+    """Main loop of a worker process."""
+    # Ctrl-C and SIGTERM reach all processes of the group; the server alone handles them, and ends its workers itself.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     tempfile.tempdir = scratch
-    context = _Inside(connection, threads)
+    context = _WorkerContext(connection, threads)
     while True:
         try:
             task, args, named = connection.recv()
@@ -225,11 +225,11 @@ def _serve(connection: Connection, threads: int, scratch: str) -> None:
             answer = ("done", task(context, *args, **named))
         except (RedecodeError, OSError, MemoryError) as error:
             answer = ("failed", error)
-        except Exception:  # Whatever nobody has thought of: the log is to have all of it.
+        except Exception:  # Unexpected errors: the log gets the traceback.
             answer = ("failed", CrashError(traceback.format_exc()))
         connection.send(answer)
         del task, args, named, answer
-        _give_back_memory()
+        _trim_memory()
 
 
 def _die_with_parent() -> None:
@@ -239,7 +239,7 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _give_back_memory() -> None:
-    # The C library of most Linux systems keeps what was freed between what is in use, gigabytes after large pictures.
+def _trim_memory() -> None:
+    # glibc keeps freed memory, which can be gigabytes after large pictures, unless it is asked to return it.
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

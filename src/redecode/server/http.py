@@ -1,4 +1,4 @@
-"""What stands between the network and the API: who may ask, how much, and how refusals read."""
+"""The HTTP layer of the API: access control, limits of uploads, problem responses, and files as responses."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-# A body that trickles in holds a place: from its first byte to its last it may take this long.
+# Maximum seconds to receive a body, which holds a place in the queue meanwhile.
 _UPLOAD_SECONDS = 120
-# What a form may take beside its file, in bytes, and a chunk of an answer.
-_MOST_FORM = 64 << 10
+# Maximum bytes of a form in addition to its file, and bytes of a chunk of a response.
+_MAX_FORM = 64 << 10
 _CHUNK = 64 << 10
-# What is answered without a token: the page, which asks for one, and the health check.
+# Paths that need no token: the page, which asks the user for it, and the health check.
 _OPEN_PATHS = ("/", "/healthz")
 _OPEN_FOLDER = "/page/"
-# A wrong token is answered so late, in seconds, and no more of these answers wait at a time: the others are refused unread.
+# Seconds of delay before a wrong token is refused, and maximum number of such delayed responses; beyond it, requests are refused at once.
 _PENALTY_SECONDS = 1.0
 _MOST_PENALTIES = 64
 
 
 class ProblemError(Exception):
-    """A refusal, told as application/problem+json (RFC 9457).
+    """A refusal, sent as application/problem+json (RFC 9457).
 
     Attributes:
-        status: of HTTP.
-        code: a short name that programs may rely on.
-        detail: a sentence for people.
-        headers: to send along.
+        status: HTTP status code.
+        code: short name for programs, which does not change.
+        detail: explanation for people, one sentence.
+        headers: additional HTTP headers.
     """
 
     def __init__(self, status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> None:
@@ -72,24 +72,24 @@ class ProblemError(Exception):
         return {"type": "about:blank", "title": title, "status": self.status, "code": self.code, "detail": self.detail}
 
     def response(self) -> JSONResponse:
-        """The whole answer."""
+        """The HTTP response."""
         return JSONResponse(self.body(), self.status, self.headers, media_type="application/problem+json")
 
 
 class Guard:
-    """ASGI middleware: who may ask, before anything else of a request is looked at.
+    """ASGI middleware for access control, which runs before anything else.
 
-    It refuses foreign hosts, pages and wrong tokens, puts the security headers on every answer, answers HEAD as GET without the body, and
-    hides what is unexpected.
+    It refuses unknown host names, requests from pages of other sites, and wrong tokens; it adds security headers to each response, answers
+    HEAD like GET without the body, and hides details of unexpected errors.
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str | None, answered: Callable[[Scope, int], None]) -> None:
         """
         Args:
-            app: what to guard.
-            hosts: names, in small letters, under which the server may be called beside localhost and plain addresses.
-            token: what clients must show; None where there is none.
-            answered: told of every answer and its status.
+            app: the application to protect.
+            hosts: host names of the server in lower case, in addition to localhost and IP addresses.
+            token: bearer token that clients must send; None if none is required.
+            answered: function called with each request and the status of its response.
         """
         self._app = app
         self._hosts = hosts
@@ -125,7 +125,7 @@ class Guard:
         except Exception:
             _LOG.exception("unexpected failure")
             if not status:
-                await ProblemError(500, "failure", "the server failed; its log says more").response()(scope, receive, guarded)
+                await ProblemError(500, "failure", "the server failed; see its log").response()(scope, receive, guarded)
         finally:
             self._answered(scope, status)
 
@@ -133,7 +133,7 @@ class Guard:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._is_ours(host):
-            # A foreign name that leads here is how a web page would get past the browser's same-origin rule (DNS rebinding).
+            # With a foreign name that resolves to this server, a web page could bypass the browser's same-origin policy (DNS rebinding).
             return ProblemError(421, "host", "this server does not answer to that host name; see --allow-host")
         origin = headers.get("origin")
         if origin is not None and _site(origin) != host.lower():
@@ -141,7 +141,7 @@ class Guard:
         return None
 
     async def _unauthorised(self, scope: Scope) -> ProblemError | None:
-        """A refusal where the token is missing or wrong."""
+        """The refusal if the token is missing or wrong, else None."""
         path = scope["path"]
         if self._token is None or path in _OPEN_PATHS or path.startswith(_OPEN_FOLDER):
             return None
@@ -151,14 +151,14 @@ class Guard:
         if given:
             client = (scope.get("client") or ("unknown", 0))[0]
             if self._penalties >= _MOST_PENALTIES:
-                return ProblemError(429, "busy", "too many wrong tokens at a time", {"Retry-After": "1"})
+                return ProblemError(429, "busy", "too many wrong tokens; try again later", {"Retry-After": "1"})
             _LOG.warning("wrong token from %s", client)
             self._penalties += 1
             try:
                 await asyncio.sleep(_PENALTY_SECONDS)
             finally:
                 self._penalties -= 1
-        return ProblemError(401, "token", "this server asks for a token: Authorization: Bearer …", {"WWW-Authenticate": "Bearer"})
+        return ProblemError(401, "token", "this server requires a token: Authorization: Bearer …", {"WWW-Authenticate": "Bearer"})
 
     def _is_ours(self, host: str) -> bool:
         try:
@@ -172,7 +172,7 @@ class Guard:
 
 
 def _site(origin: str) -> str | None:
-    """Host and port of a web page's origin; None where there is none."""
+    """Host and port of a web page's origin; None if it is invalid."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
@@ -180,14 +180,14 @@ def _site(origin: str) -> str | None:
 
 
 def _too_large(limit: int) -> ProblemError:
-    return ProblemError(413, "body-too-large", f"the request is larger than the {limit / 2**20:g} MiB that this server takes")
+    return ProblemError(413, "body-too-large", f"the request is larger than this server's limit of {limit / 2**20:g} MiB")
 
 
 async def _receive(request: Request, limit: int, take: Callable[[bytes], object]) -> None:
-    """Take in the request's body, read no further than the limit, in bytes.
+    """Receive the request's body in chunks, up to a limit in bytes.
 
     Raises:
-        ProblemError: it is larger, or takes too long.
+        ProblemError: the body is larger, or takes too long.
     """
     announced = request.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced) > limit:
@@ -208,10 +208,10 @@ async def _receive(request: Request, limit: int, take: Callable[[bytes], object]
 
 
 async def upload(request: Request, target: Path, limit: int) -> None:
-    """Write the file in the request's body: the body itself, or the first file of a form.
+    """Write the file in the request's body to disk: the body itself, or the first file of a form.
 
     Raises:
-        ProblemError: it is larger than the limit, in bytes, takes too long, or a form has no file.
+        ProblemError: the file is larger than the limit in bytes, takes too long, or the form has no file.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     with target.open("xb") as file:
@@ -221,10 +221,10 @@ async def upload(request: Request, target: Path, limit: int) -> None:
         form = _Form(file)
         try:
             parser = MultipartParser(options.get(b"boundary", b""), form.callbacks)
-            await _receive(request, limit + _MOST_FORM, parser.write)
+            await _receive(request, limit + _MAX_FORM, parser.write)
             parser.finalize()
         except FormParserError as error:
-            raise ProblemError(400, "form", f"the form makes no sense: {error}") from None
+            raise ProblemError(400, "form", f"the form is invalid: {error}") from None
         if not form.found:
             raise ProblemError(422, "invalid", "the form has no file")
         if file.tell() > limit:
@@ -232,22 +232,22 @@ async def upload(request: Request, target: Path, limit: int) -> None:
 
 
 class _Form:
-    """Takes the first file out of a form."""
+    """Extracts the first file of a form."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.found = self._inside = False
         self._file = file
         self._name, self._value = b"", b""
         self.callbacks: Any = {
-            "on_part_begin": self._leave,
+            "on_part_begin": self._end_part,
             "on_header_field": self._field,
             "on_header_value": self._content,
             "on_header_end": self._header,
             "on_part_data": self._data,
-            "on_part_end": self._leave,
+            "on_part_end": self._end_part,
         }
 
-    def _leave(self) -> None:
+    def _end_part(self) -> None:
         self._inside = False
 
     def _field(self, data: bytes, start: int, end: int) -> None:
@@ -267,18 +267,18 @@ class _Form:
 
 
 class FileAnswer(Response):
-    """The content of a file, read as fast as the client takes it in, and no faster."""
+    """A response with the content of a file, read as fast as the client accepts it."""
 
     def __init__(self, path: Path, media_type: str, headers: dict[str, str] | None = None, held: Held | None = None) -> None:
         """
         Args:
-            path: of the file; it is opened here.
-            media_type: of HTTP's Content-Type.
-            headers: to send along.
-            held: closed in the end, whatever happens.
+            path: path of the file, which is opened here.
+            media_type: media type for Content-Type.
+            headers: additional HTTP headers.
+            held: file that is closed after the response in any case.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: the file does not exist.
         """
         self._file = path.open("rb")
         self._held = held
@@ -299,27 +299,27 @@ class FileAnswer(Response):
 
 
 async def json_body(request: Request, limit: int) -> bytes:
-    """The body of a request that is declared to be JSON, at most `limit` bytes.
+    """Receive the JSON body of a request, at most `limit` bytes.
 
     Raises:
-        ProblemError: it is something else, larger, or takes too long.
+        ProblemError: the content type is not JSON, or the body is larger or takes too long.
     """
     kind, _ = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"application/json":
-        raise ProblemError(415, "media-type", "this address takes JSON: Content-Type: application/json")
+        raise ProblemError(415, "media-type", "this address requires JSON: Content-Type: application/json")
     received = bytearray()
     await _receive(request, limit, received.extend)
     return bytes(received)
 
 
 async def until_gone(request: Request) -> None:
-    """Wait until the client has hung up; its request must have been read."""
+    """Wait until the client disconnects; its request must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 async def unless_gone(request: Request, work: Awaitable[Any], give_up: Callable[[], None]) -> Any:
-    """Await work, and call `give_up` as soon as the client hangs up (the work is awaited all the same)."""
+    """Await work, and call `give_up` when the client disconnects; the work is still awaited."""
     working, gone = asyncio.ensure_future(work), asyncio.ensure_future(until_gone(request))
     try:
         await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)

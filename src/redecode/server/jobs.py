@@ -1,4 +1,4 @@
-"""Work in threads that an event loop counts, refuses, watches and cancels."""
+"""Jobs in threads, with a queue of limited length, progress, time limits and cancellation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
-# What the first clients are told to wait where nothing is known yet, and the most that anyone is told, in seconds.
+# Assumed duration of a job before the first one has finished, and the longest Retry-After, in seconds.
 _FIRST_GUESS, _LONGEST_WAIT = 1.0, 60
-# Weight of the newest job in the running mean of their durations.
+# Weight of the newest job in the moving average of durations.
 _NEWEST = 0.2
 
 
@@ -23,7 +23,7 @@ class BusyError(Exception):
     """All places are taken.
 
     Attributes:
-        retry_after: seconds after which asking again makes sense.
+        retry_after: seconds after which the client should try again.
     """
 
     def __init__(self, retry_after: int) -> None:
@@ -40,12 +40,12 @@ class OverdueError(Exception):
 
 
 class Job:
-    """One piece of work, as seen from its thread and from its owner.
+    """A job, shared by the thread that runs it and its owner.
 
     Attributes:
-        done: steps that are finished.
-        total: their number; 0 while it is not known.
-        cancelled: whether the owner wants it to end.
+        done: number of finished steps.
+        total: total number of steps; 0 while it is unknown.
+        cancelled: whether the owner has cancelled the job.
     """
 
     def __init__(self) -> None:
@@ -56,24 +56,24 @@ class Job:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the owner wants the work to end."""
+        """Whether the owner has cancelled the job."""
         return self._cancelled.is_set()
 
     def cancel(self) -> None:
-        """Ask the work to end at its next step."""
+        """Cancel the job: it ends at its next check."""
         self._cancelled.set()
 
     def begin(self, seconds: float) -> None:
-        """Start the clock."""
+        """Start the time limit."""
         self._deadline = time.monotonic() + seconds
         self.check()
 
     def check(self) -> None:
-        """To be called by the work wherever it can end.
+        """End the job if it is cancelled or overdue; the job's work calls this regularly.
 
         Raises:
-            CancelledError: the owner wants it to.
-            OverdueError: its time is up.
+            CancelledError: the owner has cancelled the job.
+            OverdueError: the time limit is exceeded.
         """
         if self.cancelled:
             raise CancelledError
@@ -81,21 +81,21 @@ class Job:
             raise OverdueError
 
     def step(self, done: int, total: int) -> None:
-        """Note the progress, and :meth:`check`."""
+        """Record the progress, then :meth:`check`."""
         self.done, self.total = done, total
         self.check()
 
 
 class Lane:
-    """Threads with a queue of limited length. Its places are counted on the event loop's own thread."""
+    """A thread pool with a queue of limited length. Only the event loop's thread counts its places."""
 
     def __init__(self, workers: int, queue: int, seconds: float, finished: Callable[[float], object]) -> None:
         """
         Args:
-            workers: threads, and so jobs at a time.
-            queue: how many more may wait.
-            seconds: that a job may take once it has begun.
-            finished: told of every job that comes to its end, and the seconds it took; called in its thread.
+            workers: number of threads, and so of concurrent jobs.
+            queue: maximum number of waiting jobs.
+            seconds: time limit of a job in seconds, from its start.
+            finished: function called with the duration in seconds of each completed job, in the job's thread.
         """
         self.taken = 0
         self._workers = workers
@@ -107,10 +107,10 @@ class Lane:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Hold a place, to be taken before anything is read from the client.
+        """Hold a place in the lane; routes take it before they read the client's data.
 
         Raises:
-            BusyError: there is none.
+            BusyError: all places are taken.
         """
         if self.taken >= self._places:
             wait = self._mean * self.taken / self._workers / 2
@@ -122,7 +122,7 @@ class Lane:
             self.taken -= 1
 
     async def run(self, job: Job, work: Callable[[Job], Result]) -> Result:
-        """Run work in a thread, when one is free; the caller holds a place.
+        """Run a job's work in the next free thread. The caller holds a place.
 
         Raises:
             CancelledError, OverdueError: see :meth:`Job.check`.
@@ -130,7 +130,7 @@ class Lane:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._timed, job, work)
         finally:
-            # Where the caller itself is cancelled, nobody waits for the work any more.
+            # If the caller itself is cancelled, the result is no longer needed.
             job.cancel()
 
     def _timed(self, job: Job, work: Callable[[Job], Result]) -> Result:
@@ -143,5 +143,5 @@ class Lane:
         return result
 
     def close(self) -> None:
-        """Let the jobs at work end (they must have been cancelled); those that wait never begin."""
+        """Wait for the running jobs, which must have been cancelled, and drop the waiting ones."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The pictures that people have open, and every other file that the server keeps for a while, in a private folder of limited size."""
+"""Storage of open pictures and of other temporary files, in a private folder of limited size."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LAYERS = ("original", "base", "texture", "mask", "thumbnail")
-# Of randomness in an id, which is all that its owner needs to know.
+# Random bytes in an id: whoever knows the id has access to the picture.
 _ID_BYTES = 18
-# Pictures open at a time, refused ones included; beyond them, the ones go that were not asked for the longest.
+# Maximum number of open pictures, failed ones included; beyond it, the least recently used ones are deleted.
 _MOST_OPEN = 2000
-# Results kept of a picture, so that to look at a size, to save and to save again is to encode once.
+# Maximum number of results kept of a picture, so that a result that is shown and then saved is encoded once.
 _MOST_RESULTS = 3
 _PREFIX = "redecode-server-"
 _LOCK_NAME = "lock"
@@ -39,24 +39,24 @@ _LOCK_NAME = "lock"
 
 @dataclass
 class Open:
-    """A picture that somebody has open. It is written to by the one thread that restores it, and read by all.
+    """An open picture. Only the thread that restores it changes it; all threads read it.
 
     Attributes:
-        id: names it, unguessably.
-        folder: its own, for its layers.
-        options: how it is restored.
-        job: the restoring.
+        id: random id that cannot be guessed.
+        folder: folder of the picture's files.
+        options: options of the restoration.
+        job: job of the restoration.
         state: "waiting", "working", "done" or "failed".
-        stage: of the work: "reading", "restoring" or "finishing".
-        facts: about the file, once it has been read.
-        size: width and height of the layers, which stand upright, once the original is there.
-        grid: where the first column and row of whole 8×8 blocks begin in them.
-        source_format: that the file came in; None for one that is not written.
-        figures: of the result with all texture.
-        changed: False where there was nothing to restore.
-        problem: why it failed.
-        used: when it was last asked for.
-        stored: bytes in its folder.
+        stage: stage of the work: "reading", "restoring" or "finishing".
+        facts: facts about the file; None until it has been read.
+        size: width and height of the upright layers in pixels; None until the original is decoded.
+        grid: column and row of the layers at which the first whole 8×8 block begins.
+        source_format: format of the file; None if redecode cannot write it.
+        figures: figures of the result with full texture.
+        changed: False if there was nothing to restore.
+        problem: reason of a failure, the body of a problem response.
+        used: time of the last use.
+        stored: size of the folder in bytes.
     """
 
     id: str
@@ -77,31 +77,31 @@ class Open:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the restoration has ended."""
         return self.state in ("done", "failed")
 
-    def hear(self, name: str, value: Any) -> None:
-        """Take note of what the work tells (see :func:`redecode.server.work.open_picture`)."""
+    def update(self, name: str, value: Any) -> None:
+        """Set a value that the task reports (see :func:`redecode.server.work.open_picture`)."""
         if name == "tiles":
             self.job.step(*value)
         else:
             setattr(self, name, value)
 
     def layer(self, name: str) -> Path:
-        """The file of a layer, one of LAYERS; of a picture that was not changed, the original is all there is."""
+        """Path of a layer, one of LAYERS; all layers of an unchanged picture are the original."""
         return self.folder / f"{name if self.changed or name in ('original', 'thumbnail') else 'original'}.png"
 
     def written_format(self, options: Options) -> FormatName:
-        """The format of the result of these options."""
+        """Format of the result with these options."""
         return options.written_format(self.source_format)
 
     def result(self, options: Options) -> Path:
-        """Where the result of these options is kept."""
+        """Path of the result with these options."""
         digest = sha256(repr(options).encode()).hexdigest()[:32]
         return self.folder / "results" / digest
 
     def measure(self) -> None:
-        """Count what is stored; of its results, keep the newest."""
+        """Update `stored`, and delete all but the newest results."""
         with suppress(FileNotFoundError):
             results = sorted(self.folder.glob("results/*"), key=lambda path: path.stat().st_mtime)
             for old in results[:-_MOST_RESULTS]:
@@ -110,13 +110,13 @@ class Open:
 
 
 class Held:
-    """A file on its way in or out, which counts as stored until it is closed."""
+    """A temporary file of an upload or a response, which counts as stored until it is closed."""
 
     def __init__(self, path: Path, held: set[Held]) -> None:
         """
         Args:
-            path: of the file, which need not exist yet.
-            held: all there are.
+            path: path of the file, which need not exist yet.
+            held: the set of all held files, to which this one is added.
         """
         self.path = path
         self.size = 0
@@ -124,7 +124,7 @@ class Held:
         held.add(self)
 
     def measure(self) -> None:
-        """Count what is stored."""
+        """Update the size."""
         with suppress(FileNotFoundError):
             self.size = self.path.stat().st_size
 
@@ -141,20 +141,20 @@ class Held:
 
 
 class Pictures:
-    """All open pictures, and what else is stored. They are counted by the event loop's thread alone."""
+    """All open pictures and held files. Only the event loop's thread uses this class."""
 
     def __init__(self, capacity: int, seconds: float) -> None:
         """
         Args:
-            capacity: bytes on disk; beyond them, the pictures go that were not asked for the longest.
-            seconds: that a picture is kept after it was last asked for.
+            capacity: maximum size on disk in bytes; beyond it, the least recently used pictures are deleted.
+            seconds: seconds after its last use when a picture expires.
         """
         self.capacity = capacity
         self._seconds = seconds
         self._open: dict[str, Open] = {}
         self._held: set[Held] = set()
-        # Thousands of folders take a while to remove, and the event loop has others to serve.
-        self._broom = ThreadPoolExecutor(1)
+        # Folders are deleted in a thread: deleting thousands of them would block the event loop.
+        self._cleaner = ThreadPoolExecutor(1)
         remove_leftovers()
         self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._lock = _locked(self.folder)
@@ -167,19 +167,19 @@ class Pictures:
 
     @property
     def stored(self) -> int:
-        """Bytes on disk, of the pictures that are settled and of the files on their way."""
+        """Size on disk in bytes of the settled pictures and the held files."""
         return sum(picture.stored for picture in self) + sum(held.size for held in self._held)
 
     @property
     def room(self) -> int:
-        """Bytes that there is room for."""
+        """Free space in bytes."""
         return max(0, self.capacity - self.stored)
 
     def add(self, options: Options, source: Held) -> Open:
-        """A new picture, with a folder of its own and the file that it is made from.
+        """Add a picture with a new folder, and move its file there.
 
         Raises:
-            OSError: the folder for all pictures is not there any more.
+            OSError: the folder for all pictures no longer exists.
         """
         name = secrets.token_urlsafe(_ID_BYTES)
         picture = Open(name, self.folder / name, options)
@@ -191,25 +191,25 @@ class Pictures:
         return picture
 
     def hold(self) -> Held:
-        """A file that does not exist yet."""
+        """Create a held file with a new name; it does not exist yet."""
         return Held(self.folder / f"held-{secrets.token_hex(8)}", self._held)
 
     def get(self, name: str) -> Open | None:
-        """The picture of that id, if it is still there."""
+        """The picture with this id, or None if it does not exist."""
         picture = self._open.get(name)
         if picture is not None:
             picture.used = time.monotonic()
         return picture
 
     def forget(self, picture: Open) -> None:
-        """Cancel and drop it; what is at work on it ends, and its folder goes then (see :meth:`settle`)."""
+        """Cancel and delete a picture. If its job is running, the folder is deleted when the job ends (see :meth:`settle`)."""
         picture.job.cancel()
         self._open.pop(picture.id, None)
         if picture.settled:
             self._remove(picture.folder)
 
     def settle(self, picture: Open) -> bool:
-        """Count what a picture's job, which has ended, has stored, and make room for it; returns whether there is enough."""
+        """Update the size of a picture whose job has ended, and make room for it; return whether there is enough space."""
         if picture.id not in self._open or picture.state == "failed":
             picture.stored = 0
             self._remove(picture.folder)
@@ -218,44 +218,44 @@ class Pictures:
         return self.make_room(picture)
 
     def make_room(self, spared: Open | None = None) -> bool:
-        """Drop the pictures that were not asked for the longest, all but one, until the rest has room; returns whether it has."""
-        too_much = self.stored - self.capacity
+        """Delete the least recently used pictures, except `spared`, until the rest fits; return whether it fits."""
+        excess = self.stored - self.capacity
         for old in self._idle():
-            if too_much <= 0:
+            if excess <= 0:
                 break
             if old is not spared:
-                too_much -= old.stored
+                excess -= old.stored
                 self.forget(old)
-        return too_much <= 0
+        return excess <= 0
 
     def expire(self) -> None:
-        """Drop what has not been asked for in a long time."""
+        """Delete pictures that have not been used for a while."""
         oldest = time.monotonic() - self._seconds
         for picture in self._idle():
             if picture.used < oldest:
                 self.forget(picture)
 
     def close(self) -> None:
-        """Drop everything; no job may be at work any more."""
+        """Delete everything; no job may be running."""
         self._open.clear()
-        self._broom.shutdown()
+        self._cleaner.shutdown()
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
             self._lock.close()
 
     def _idle(self) -> list[Open]:
-        """Those that are settled, from the one that was not asked for the longest."""
+        """The settled pictures, the least recently used first."""
         return sorted((picture for picture in self if picture.settled), key=lambda picture: picture.used)
 
     def _remove(self, folder: Path) -> None:
-        self._broom.submit(shutil.rmtree, folder, ignore_errors=True)
+        self._cleaner.submit(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _locked(folder: Path) -> IO[bytes] | None:
-    """Lock a folder for as long as this process lives; None where there are no such locks."""
+    """Lock a folder while this process lives; None on systems without such locks."""
     if fcntl is None:
         return None
-    # Under another name until it is locked: who finds an unlocked one removes the folder.
+    # The lock file gets its name once it is locked: another server would delete a folder with an unlocked lock file.
     new = folder / "new"
     file = new.open("wb")
     fcntl.flock(file, fcntl.LOCK_EX)
@@ -264,7 +264,7 @@ def _locked(folder: Path) -> IO[bytes] | None:
 
 
 def remove_leftovers() -> None:
-    """Remove the folders of servers that were killed: those of this user that nobody has locked any more."""
+    """Delete folders of killed servers: those of this user that no process has locked."""
     if fcntl is None:
         return
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):

@@ -1,4 +1,4 @@
-"""What the API takes and gives, as its OpenAPI description tells it."""
+"""Schemas of the API's requests and responses, for its OpenAPI description."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class ProblemBody(BaseModel):
     type: str
     title: str
     status: int
-    code: str = Field(description="A short name that programs may rely on.")
+    code: str = Field(description="A short name for programs, which does not change.")
     detail: str
 
 
 class Query(BaseModel):
-    """Some of the options, as parameters of a query; subclasses get the fields of :class:`Options` of their scopes."""
+    """Options as query parameters; subclasses get the fields of :class:`Options` with their scopes."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -36,9 +36,9 @@ def _query(name: str, doc: str, *scopes: Scope) -> type[Query]:
 
 def _field(option: str) -> Any:
     choice = CHOICES[option]
-    told = choice.help if choice.unset is None else f"{choice.help} Without it: {choice.unset}."
+    description = choice.help if choice.unset is None else f"{choice.help} Default: {choice.unset}."
     extra: Any = {"enum": list(choice.among)} if choice.among else None
-    return Field(DEFAULTS[option], ge=choice.least, le=choice.most, description=told, json_schema_extra=extra)
+    return Field(DEFAULTS[option], ge=choice.least, le=choice.most, description=description, json_schema_extra=extra)
 
 
 if TYPE_CHECKING:
@@ -46,18 +46,18 @@ if TYPE_CHECKING:
     ResultChoices = Query
     DecodeChoices = Query
 else:
-    RestoreChoices = _query("RestoreChoices", "How a file is to be restored.", "restoring")
-    ResultChoices = _query("ResultChoices", "How a restored picture is to be written.", "result")
-    DecodeChoices = _query("DecodeChoices", "Both at once.", "restoring", "result")
+    RestoreChoices = _query("RestoreChoices", "Options for restoring a file.", "restoring")
+    ResultChoices = _query("ResultChoices", "Options for writing a restored picture.", "result")
+    DecodeChoices = _query("DecodeChoices", "Options for restoring a file and writing the result.", "restoring", "result")
 
 
 class FiguresBody(BaseModel):
     """Figures of a result."""
 
     texture: float
-    consistency: float | None = Field(description="Share of the blocks that agree with the file but for rounding, 0 … 1.")
-    raw_consistency: float | None = Field(description="Share of the luma blocks that encode to the file's very coefficients, 0 … 1.")
-    projection_psnr: float | None = Field(description="PSNR of the result before against after the projection, dB; null where equal.")
+    consistency: float | None = Field(description="Share of the blocks that agree with the file apart from rounding, 0 … 1.")
+    raw_consistency: float | None = Field(description="Share of the luma blocks that encode to exactly the file's coefficients, 0 … 1.")
+    projection_psnr: float | None = Field(description="PSNR between the result before and after projection, dB; null if equal.")
 
 
 class PictureBody(BaseModel):
@@ -65,17 +65,17 @@ class PictureBody(BaseModel):
 
     id: str
     preset: str
-    threshold: int = Field(description="As it was asked for.")
-    force_quality: int | None = Field(description="As it was asked for.")
-    as_is: bool = Field(description="As it was asked for.")
+    threshold: int = Field(description="The value in the request.")
+    force_quality: int | None = Field(description="The value in the request.")
+    as_is: bool = Field(description="The value in the request.")
     state: Literal["waiting", "working", "done", "failed"]
-    stage: Literal["reading", "restoring", "finishing"] = Field(description="Of the work.")
+    stage: Literal["reading", "restoring", "finishing"] = Field(description="Stage of the work.")
     tiles_done: int
-    tiles_total: int = Field(description="0 while it is not known.")
-    facts: dict[str, Any] | None = Field(description="As /v1/info tells them.")
-    width: int | None = Field(description="Of the layers, which stand upright.")
+    tiles_total: int = Field(description="0 while it is unknown.")
+    facts: dict[str, Any] | None = Field(description="Facts about the file, as in /v1/info.")
+    width: int | None = Field(description="Width of the upright layers in pixels.")
     height: int | None
-    grid: tuple[int, int] = Field(description="Where the block grid begins in them, x and y.")
+    grid: tuple[int, int] = Field(description="Offset of the block grid in the layers, x and y.")
     changed: bool = Field(description="False where no trace of JPEG compression was found.")
     figures: FiguresBody | None
     problem: ProblemBody | None
@@ -88,14 +88,14 @@ class PicturesBody(BaseModel):
 
 
 class NetworkBody(BaseModel):
-    """One network of a preset."""
+    """A network of a preset."""
 
     sha256: str
     parameters: int
 
 
 class PresetBody(BaseModel):
-    """A set of networks."""
+    """A preset: a set of networks."""
 
     name: str
     default: bool
@@ -109,7 +109,7 @@ class PresetsBody(BaseModel):
 
 
 class HealthBody(BaseModel):
-    """That the server is there."""
+    """The state of the server."""
 
     status: Literal["ok"]
     version: str
@@ -121,12 +121,12 @@ class Wanted(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: str = Field(max_length=100)
-    name: str = Field("picture", max_length=_NAME_LENGTH, description="Of the original file; the result is named after it.")
+    name: str = Field("picture", max_length=_NAME_LENGTH, description="Name of the original file, from which the result gets its name.")
     texture: float = Field(1.0, ge=0, le=1)
 
 
 class ArchiveBody(BaseModel):
-    """What to put into an archive."""
+    """A request for an archive of results."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -136,7 +136,7 @@ class ArchiveBody(BaseModel):
 
 
 def _whole(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema of a model with the models of its lists in their places."""
+    """The schema of a model, with references in its lists replaced by the schemas themselves."""
     schema = model.model_json_schema()
     inner = schema.pop("$defs")
     for field in schema["properties"].values():

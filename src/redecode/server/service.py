@@ -1,4 +1,4 @@
-"""What the routes share: the settings, the networks, the threads, the open pictures and the counters."""
+"""The service behind the routes: settings, engine, queues, open pictures and metrics."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ from .work import Figures
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-# How often pictures that nobody asked for any more are looked for, in seconds.
+# Seconds between two searches for expired pictures.
 _SWEEP_SECONDS = 30
-# Of the histograms, in seconds.
+# Buckets of the histograms in seconds.
 _BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
 _LOG = logging.getLogger(__name__)
 
 
-# Limits of a server whose operator sets no others.
+# Default limits of a server.
 _ENGINE = Options(max_pixels=64)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the operator chose.
+    """Settings of the server's operator.
 
     Attributes:
-        token: that clients must show; None where there is none.
-        hosts: names under which the server may be called beside localhost and plain addresses.
-        workers: pictures restored at a time.
-        threads: of the networks, for each picture.
-        queue: pictures that may wait.
-        max_body: bytes of a file.
-        engine: the options that are the operator's, not the client's: those of the scope "engine".
-        job_seconds: that one picture may take.
-        keep_seconds: that an open picture is kept after it was last asked for.
-        storage: bytes that all open pictures may take on disk.
+        token: bearer token that clients must send; None if none is required.
+        hosts: host names of the server, in addition to localhost and IP addresses.
+        workers: number of pictures restored at the same time.
+        threads: number of threads of the networks for each picture.
+        queue: maximum number of waiting pictures.
+        max_body: maximum size of a file in bytes.
+        engine: options with scope "engine", which the operator sets, not the client.
+        job_seconds: maximum time for a picture in seconds.
+        keep_seconds: seconds after its last use when an open picture is deleted.
+        storage: maximum size of all open pictures on disk in bytes.
     """
 
     token: str | None = None
@@ -70,17 +70,17 @@ class Settings:
     storage: int = 4 << 30
 
     def options(self, **chosen: Any) -> Options:
-        """What a client has chosen, with what is the operator's.
+        """Combine a client's options with the operator's.
 
         Raises:
-            UsageError: a value that is not to be chosen.
+            UsageError: a value is out of range.
         """
         engine = {name: getattr(self.engine, name) for name, choice in CHOICES.items() if choice.scope == "engine"}
         return Options(**engine, **chosen)
 
 
 class Metrics:
-    """What is counted and timed, in a registry of the application's own."""
+    """Prometheus metrics, in a registry of the application's own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -95,7 +95,7 @@ class Metrics:
         )
 
     def watch(self, lanes: dict[str, Lane], pictures: Pictures) -> None:
-        """Look at these whenever somebody asks."""
+        """Add gauges that read the state of these lanes and pictures."""
         taken = Gauge("redecode_places_taken", "Places taken, waiting ones included.", ["lane"], registry=self.registry)
         for name, lane in lanes.items():
             taken.labels(name).set_function(lambda lane=lane: lane.taken)  # type: ignore[misc]
@@ -109,17 +109,17 @@ class Metrics:
 
 
 class Service:
-    """What the routes share."""
+    """The state that all routes share."""
 
     def __init__(self, settings: Settings, engine: Engine | None = None) -> None:
         """
         Args:
-            settings: what the operator chose.
-            engine: does the work; None is processes of its own.
+            settings: settings of the operator.
+            engine: engine that runs tasks; None for worker processes.
         """
         self.settings = settings
-        # Whoever wants to save a picture does not wait behind the pictures that are still to be restored.
         self.metrics = Metrics()
+        # Two lanes, so that saving a picture does not wait for pictures that are still to be restored.
         self.restoring = Lane(settings.workers, settings.queue, settings.job_seconds, self.metrics.restoring_seconds.observe)
         self.saving = Lane(settings.workers, settings.queue, settings.job_seconds, self.metrics.saving_seconds.observe)
         self.pictures = Pictures(settings.storage, settings.keep_seconds)
@@ -127,14 +127,14 @@ class Service:
         self.engine = engine or Processes(settings.threads, self.pictures.folder)
         self._tasks: set[asyncio.Task[None]] = set()
         self._jobs: set[Job] = set()
-        # Of results that are being made: who asks for the same one waits for it.
+        # Locks of results that are being written: further requests for the same result wait.
         self._making: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
     def picture(self, name: str) -> Open:
-        """An open picture.
+        """The open picture with this id.
 
         Raises:
-            ProblemError: there is none of that id.
+            ProblemError: the picture does not exist.
         """
         picture = self.pictures.get(name)
         if picture is None:
@@ -142,10 +142,10 @@ class Service:
         return picture
 
     def finished(self, name: str) -> Open:
-        """An open picture that is done.
+        """The open picture with this id, if its restoration is done.
 
         Raises:
-            ProblemError: it is not, or there is none.
+            ProblemError: the picture is not done, or does not exist.
         """
         picture = self.picture(name)
         if picture.state != "done":
@@ -153,26 +153,26 @@ class Service:
         return picture
 
     async def receive(self, request: Request, target: Held) -> None:
-        """Write the file in a request.
+        """Write the file in a request to disk.
 
         Raises:
-            ProblemError: it is too large, takes too long, or there is no room for it.
+            ProblemError: the file is too large, takes too long, or there is no space for it.
         """
         await upload(request, target.path, self.settings.max_body)
         self.keep(target)
 
     def keep(self, held: Held) -> None:
-        """Count a file that is whole.
+        """Count the size of a complete file, and make room for it.
 
         Raises:
-            ProblemError: there is no room for it.
+            ProblemError: there is no space for it.
         """
         held.measure()
         if not self.pictures.make_room():
             raise NO_ROOM
 
     async def attend(self, lane: Lane, request: Request, task: Task[Given, Result], *args: Given.args, **named: Given.kwargs) -> Result:
-        """Have a task done for a client, until it hangs up; a place is held by the caller."""
+        """Run a task for a client, and cancel it if the client disconnects. The caller holds a place in the lane."""
         job = Job()
         self._jobs.add(job)
         try:
@@ -183,7 +183,7 @@ class Service:
         return done
 
     async def result(self, request: Request, picture: Open, options: Options) -> Path:
-        """The file of a result, made unless it is there."""
+        """The file of a result; it is written if it does not exist."""
         target = picture.result(options)
         lock = self._making.setdefault(target, asyncio.Lock())
         async with lock:
@@ -199,9 +199,10 @@ class Service:
 
     @contextmanager
     def gone_unless_open(self, *opened: Open) -> Iterator[None]:
-        """
+        """Convert the error of a missing file if its picture was deleted meanwhile.
+
         Raises:
-            ProblemError: a file is missing because its picture has been dropped meanwhile.
+            ProblemError: one of the pictures was deleted.
         """
         try:
             yield
@@ -211,11 +212,11 @@ class Service:
             raise
 
     def start(self, picture: Open, place: ExitStack) -> None:
-        """Begin to restore a picture, and give its place back in the end."""
+        """Start the restoration of a picture; its place is released at the end."""
 
         def restore(job: Job) -> Figures | None:
             picture.state = "working"
-            return self.engine.run(job, picture.hear, work.open_picture, picture.folder, picture.options)
+            return self.engine.run(job, picture.update, work.open_picture, picture.folder, picture.options)
 
         async def attend() -> None:
             with place:
@@ -228,7 +229,7 @@ class Service:
                 except Exception as error:
                     self._fail(picture, error)
 
-        # The event loop itself holds tasks weakly only.
+        # The event loop keeps only weak references to tasks.
         task = asyncio.get_running_loop().create_task(attend())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -237,18 +238,19 @@ class Service:
         problem = problem_of(error)
         if problem is None:
             _LOG.error("unexpected failure", exc_info=error)
-            problem = ProblemError(500, "failure", "the server failed on this picture; its log says more")
+            problem = ProblemError(500, "failure", "the server failed on this picture; see its log")
         picture.problem, picture.state = problem.body(), "failed"
         self.pictures.settle(picture)
         self.metrics.outcomes.labels(problem.code).inc()
 
     def check(self) -> None:
-        """
+        """Check that the server works.
+
         Raises:
-            ProblemError: the server cannot do its work, and why.
+            ProblemError: the temporary folder or a network is missing.
         """
         if not os.access(self.pictures.folder, os.W_OK):
-            raise ProblemError(503, "broken", "the server's temporary folder is gone: it must be started anew")
+            raise ProblemError(503, "broken", "the server's temporary folder is gone; restart the server")
         chosen = self.settings.engine
         for networks in weights.PRESETS.values():
             for name in networks.values():
@@ -259,7 +261,7 @@ class Service:
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        """Look after the pictures while the server runs, and leave nothing behind."""
+        """Delete expired pictures while the server runs, and everything when it ends."""
         sweeper = asyncio.create_task(self._sweep())
         warming = asyncio.create_task(asyncio.to_thread(self.engine.warm))
         try:
@@ -282,19 +284,19 @@ class Service:
 
 
 def _progress(job: Job) -> Callable[[str, Any], None]:
-    def heard(name: str, value: Any) -> None:
+    def receive(name: str, value: Any) -> None:
         if name == "tiles":
             job.step(*value)
 
-    return heard
+    return receive
 
 
-GONE = ProblemError(404, "gone", "there is no such picture (any more); send the file again")
-NO_ROOM = ProblemError(507, "storage", "the server has no room for this picture")
+GONE = ProblemError(404, "gone", "the picture does not exist, or no longer; send the file again")
+NO_ROOM = ProblemError(507, "storage", "the server has no space for this picture")
 
 
 def problem_of(error: BaseException) -> ProblemError | None:
-    """How what was raised is told to the client; None for what should not happen."""
+    """The response for an error; None for an unexpected error."""
     match error:
         case ProblemError():
             return error
@@ -308,19 +310,19 @@ def problem_of(error: BaseException) -> ProblemError | None:
             return ProblemError(413, "too-many-pixels", str(error))
         case DependencyError():
             _LOG.error("%s", error)
-            return ProblemError(503, "broken", "the server's installation is not whole; its log says more")
+            return ProblemError(503, "broken", "the server's installation is incomplete; see its log")
         case UsageError():
             return ProblemError(422, "invalid", str(error))
         case RedecodeError():
             return ProblemError(422, type(error).__name__.removesuffix("Error").lower(), str(error))
         case DiedError():
             _LOG.error("%s", error)
-            return ProblemError(503, "died", "the process at work on the picture died, perhaps for lack of memory")
+            return ProblemError(503, "died", "the process that restored the picture died, perhaps for lack of memory")
         case OSError() if error.errno == errno.ENOSPC:
             return NO_ROOM
         case OSError():
             _LOG.error("%s", error)
-            return ProblemError(503, "broken", "the server cannot use its temporary folder; its log says more")
+            return ProblemError(503, "broken", "the server cannot use its temporary folder; see its log")
         case MemoryError():
-            return ProblemError(507, "memory", "the picture needs more memory than there is")
+            return ProblemError(507, "memory", "the picture needs more memory than the server has")
     return None

@@ -1,4 +1,4 @@
-"""What the server's worker processes do. Everything comes and goes by way of files, so that no picture is in the server's own memory."""
+"""Tasks of the server's worker processes. All data are passed in files, so that the server process holds no picture in memory."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from .engine import Context
 Pixels = NDArray[np.uint8]
 
 _THUMBNAIL = (320, 240)
-# Rows that are decoded at a time where the file's own picture is shown.
+# Number of rows that are decoded at a time for the original layer.
 _STRIP = 512
-# A ZIP file cannot be older.
+# Earliest time that a ZIP file can hold.
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -42,7 +42,7 @@ class Figures:
     """Figures of a result.
 
     Attributes:
-        texture: the amount it is of.
+        texture: amount of texture, 0 … 1.
         consistency: see :attr:`redecode.Decoded.consistency`.
         raw_consistency: see :attr:`redecode.Decoded.raw_consistency`.
         projection_psnr: see :attr:`redecode.Decoded.projection_psnr`.
@@ -55,10 +55,10 @@ class Figures:
 
 
 def decode(context: Context, source: Path, target: Path, options: Options) -> tuple[dict[str, Any], FormatName]:
-    """Restore a file into another one; returns the report, and the format of the result.
+    """Restore a file into another file; return the report and the format of the result.
 
     Raises:
-        RedecodeError: as :func:`redecode.recode.restore`.
+        RedecodeError: the file cannot be restored, see :func:`redecode.recode.restore`.
     """
     restored = recode.restore(context.decoder(options), source.read_bytes(), options, _steps(context))
     target.write_bytes(restored.data)
@@ -66,28 +66,27 @@ def decode(context: Context, source: Path, target: Path, options: Options) -> tu
 
 
 def info(_: Context, source: Path, max_pixels: int) -> dict[str, Any]:
-    """What a file is.
+    """Facts about a file.
 
     Raises:
-        RedecodeError: as :func:`redecode.facts.inspect`.
+        RedecodeError: the file cannot be read.
     """
     return facts.inspect(source.read_bytes(), max_pixels)
 
 
 def open_picture(context: Context, folder: Path, options: Options) -> Figures | None:
-    """Restore the file `source` of a folder into layers beside it, for all amounts of texture.
+    """Restore the file `source` of a folder, and write its layers into the folder, for all amounts of texture.
 
-    What becomes known of the picture is told on the way: its facts, size and grid, the stage of the work, and whether there is anything to
-    restore.
+    Meanwhile it reports facts, size and grid of the picture, the stage of the work, and whether there is anything to restore.
 
     Returns:
-        Figures of the result with all texture; None where there was nothing to restore.
+        Figures of the result with full texture; None if there is nothing to restore.
 
     Raises:
         RedecodeError: the file cannot be restored.
     """
     context.tell("stage", "reading")
-    # Facts tell of an earlier compression also where it is to be ignored.
+    # The facts include an earlier compression even if it is to be ignored.
     source = _read(folder, options, as_is=False)
     context.tell("facts", facts.describe(source))
     if options.as_is and isinstance(source, JpegImage):
@@ -117,17 +116,17 @@ def open_picture(context: Context, folder: Path, options: Options) -> Figures | 
 
 
 def result(_: Context, folder: Path, restored: Options, options: Options, target: Path) -> None:
-    """Write the file that the options ask for: the very bytes that `redecode` makes of the same data.
+    """Write the result as a file, identical to the file that `redecode` writes with the same options.
 
     Args:
-        folder: of the picture.
-        restored: the options that it was restored with.
-        options: for the result.
-        target: comes into being when it is whole.
+        folder: folder of the picture.
+        restored: options that the picture was restored with.
+        options: options of the result.
+        target: path of the file, which is written atomically.
 
     Raises:
-        FileNotFoundError: the picture has been dropped meanwhile.
-        RedecodeError: the format cannot hold such a picture.
+        FileNotFoundError: the picture was deleted meanwhile.
+        RedecodeError: the format cannot hold the picture.
     """
     if target.exists():
         return
@@ -139,10 +138,10 @@ def result(_: Context, folder: Path, restored: Options, options: Options, target
 
 
 def figures(_: Context, folder: Path, restored: Options, texture: float) -> Figures:
-    """Figures of the result with this amount of texture.
+    """Figures of the result with an amount of texture.
 
     Raises:
-        FileNotFoundError: the picture has been dropped meanwhile.
+        FileNotFoundError: the picture was deleted meanwhile.
     """
     return _figures(_decoded(folder, restored, texture, project=True))
 
@@ -152,9 +151,9 @@ class Entry:
     """A result for an archive.
 
     Attributes:
-        name: in the archive.
-        folder, restored, options: as :func:`result`.
-        target: where the result is, or comes to be.
+        name: name of the file in the archive.
+        folder, restored, options: see :func:`result`.
+        target: path of the result, which is written if it does not exist.
     """
 
     name: str
@@ -165,18 +164,18 @@ class Entry:
 
 
 def archive(context: Context, entries: list[Entry], target: Path, room: int) -> None:
-    """Several results in one ZIP file.
+    """Write several results into a ZIP file.
 
     Args:
-        entries: to pack, in order.
-        target: the archive.
-        room: bytes that it may take.
+        entries: results in the order of the archive.
+        target: path of the archive.
+        room: maximum size of the archive in bytes.
 
     Raises:
-        OSError: it would take more (ENOSPC), or as :func:`result`.
-        RedecodeError: as :func:`result`.
+        OSError: the archive would be larger (ENOSPC), or see :func:`result`.
+        RedecodeError: see :func:`result`.
     """
-    # Pictures are packed already.
+    # Not compressed, as the formats of pictures are compressed already.
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as packed:
         for number, entry in enumerate(entries):
             result(context, entry.folder, entry.restored, entry.options, entry.target)
@@ -199,7 +198,7 @@ def _read(folder: Path, options: Options, as_is: bool) -> JpegImage | RasterImag
     return read((folder / "source").read_bytes(), options.pixel_limit, options.force_quality, as_is)
 
 
-# A picture whose dial is turned is asked for again and again.
+# Cached, because the page asks for the same picture repeatedly while the user changes the amount of texture.
 @lru_cache(maxsize=1)
 def _decoded(folder: Path, restored: Options, amount: float, project: bool) -> Decoded:
     """The restored picture with another amount of texture."""
@@ -210,8 +209,8 @@ def _decoded(folder: Path, restored: Options, amount: float, project: bool) -> D
         return Decoded(source.pixels, nowhere, source, None, None, amount, project, changed=False)
     base, texture = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("base", "texture"))
     mask, image = (np.load(folder / f"{name}.npy") for name in ("mask", "image"))
-    told = Figures(**json.loads((folder / "figures.json").read_text()))
-    whole = Decoded(image, mask, source, base, texture, told.texture, True, told.consistency, told.projection_psnr, told.raw_consistency)
+    full = Figures(**json.loads((folder / "figures.json").read_text()))
+    whole = Decoded(image, mask, source, base, texture, full.texture, True, full.consistency, full.projection_psnr, full.raw_consistency)
     return whole.with_texture(amount, project)
 
 
@@ -220,7 +219,7 @@ def _figures(decoded: Decoded) -> Figures:
 
 
 def _plain(source: Picture) -> Pixels:
-    """The file's own picture, decoded strip by strip."""
+    """The plain decode of the file, strip by strip."""
     if isinstance(source, RasterImage):
         return source.pixels
     unit = source.unit[0]
@@ -228,7 +227,7 @@ def _plain(source: Picture) -> Pixels:
     strips = []
     for first in range(0, source.height, step):
         last = min(first + step, source.height)
-        # Subsampled chroma is interpolated between samples, also those beyond the strip.
+        # Decode a border around the strip, as subsampled chroma is interpolated with samples beyond it.
         above, below = max(0, first - unit), min(last + unit, source.height)
         around = source.crop((above, below), (0, source.width))
         strips.append(to_pixels(around.planes(), around, project=False)[first - above : last - above])
@@ -243,12 +242,12 @@ def _upright(pixels: Pixels, source: Picture) -> Pixels:
 def _write_layer(path: Path, pixels: Pixels, source: Picture) -> None:
     profile = source.metadata.icc_profile
     if pixels.ndim == 3 and pixels.shape[2] == 4:
-        path.write_bytes(encode(pixels, Metadata(icc_profile=profile), Encoding("png")))  # Which turns inks into light.
+        path.write_bytes(encode(pixels, Metadata(icc_profile=profile), Encoding("png")))  # encode() converts inks to sRGB.
         return
     image = Image.fromarray(pixels)
     if source.alpha is not None:
         image.putalpha(Image.fromarray(_upright(source.alpha, source)))
-    # Somebody is waiting, and the way is short: time matters more than size.
+    # Low compression: the client waits, and is usually near, so that time matters more than size.
     image.save(path, icc_profile=profile, compress_level=1)
 
 
@@ -259,16 +258,16 @@ def _write_thumbnail(folder: Path) -> None:
 
 
 def _write_mask(folder: Path, mask: Pixels) -> None:
-    """White where texture may enter, and clear elsewhere, so that a page can cut with it."""
+    """Write the mask: white where texture is used, transparent elsewhere, so that the page can cut out layers with it."""
     image = Image.fromarray(mask, "P")
     image.putpalette(bytes((0, 0, 0, 255, 255, 255)))
     image.save(folder / "mask.png", transparency=b"\0\xff", bits=1)
 
 
 def _grid(source: Picture) -> tuple[int, int]:
-    """Where the block grid begins in the upright picture, (x, y)."""
+    """Offset of the block grid in the upright picture, (x, y)."""
     top, left = (-missing % 8 for missing in source.origin)
-    # How pictures are turned is seen on a small one.
+    # A small array shows how the orientation turns the picture.
     probe = _upright(np.array([[0, 1], [2, 3]], np.uint8), source)
     ((row, column),) = np.argwhere(probe == 0)
     across, down = (left, source.width), (top, source.height)
