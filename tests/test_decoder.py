@@ -51,6 +51,15 @@ def test_a_changed_record_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
             weights.load("fast-edge", "int8")
 
 
+@pytest.mark.parametrize(
+    ("quality", "base", "texture"), [(10, 1, 1), (50, 1, 0.5), (90, 1, 0), (91, 5 / 6, 0), (93, 0.5, 0), (96, 0, 0), (100, 0, 0)]
+)
+def test_fine_qualities_are_blended_with_the_plain_decode(photograph: np.ndarray, quality: int, base: float, texture: float) -> None:
+    image = jpeg.read(jpeg.compress(photograph, quality))
+    assert decoder._weight(image, decoder.BASE_BLEND) == pytest.approx(base)
+    assert decoder._weight(image, decoder.TEXTURE_BLEND) == pytest.approx(texture)
+
+
 def test_unknown_preset() -> None:
     with pytest.raises(ValueError, match="preset"):
         Decoder("enormous")

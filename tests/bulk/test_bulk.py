@@ -696,12 +696,12 @@ def test_dry_run(tmp_path: Path) -> None:
 
 
 def test_the_meter(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
+    now = [5.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     meter = Meter()
     meter.found, meter.size = 4, 100
     row = Row("a.jpg", 25, "", {}, {}, DONE, pixels=3_000_000)
-    now[0] = 2.0
+    now[0] = 7.0
     meter.advance(row)
     assert meter.line() == "1 of more than 4 files, 1.50 MP/s, 0 failed"
     meter.listed = True
@@ -710,6 +710,21 @@ def test_the_meter(monkeypatch: pytest.MonkeyPatch) -> None:
     meter.advance(replace(row, files=3, failures={"x.jpg": "torn"}))
     assert (meter.done, meter.failed) == (3, 2)
     assert meter.messages == ["a.jpg: broken", "a.jpg: x.jpg: torn"]
+
+
+def test_a_bar_goes_to_the_terminal_on_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    meter = Meter()
+    with progress.display(meter) as show:
+        now[0] = 1.0
+        show()
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "0 of more than 0 files" in printed.err
 
 
 def test_progress_is_a_line_a_minute_where_nobody_watches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -553,6 +553,14 @@ def test_a_progressive_file_without_its_last_scan_is_damaged() -> None:
     assert jpeg.read(data[: data.rindex(b"\xff\xda")] + data[-2:]).damaged
 
 
+@pytest.mark.parametrize("last", [64, 255])
+def test_a_progressive_scan_beyond_the_last_coefficient_is_refused(last: int) -> None:
+    data = encode(picture(), progressive=True)
+    at = data.rindex(b"\xff\xda")
+    with pytest.raises(UnreadableError):
+        jpeg.read(patched(data, at + 6 + 2 * data[at + 4], last))
+
+
 def test_warnings_are_the_decoders_own(capfd: pytest.CaptureFixture[str]) -> None:
     """What another thread prints counts for nothing and is not touched; damage is noticed in silence."""
     data, stop = encode(picture()), threading.Event()
@@ -686,13 +694,17 @@ def test_damaged_files_either_parse_or_raise_ours(seed: bytes, flips: list[tuple
     assert image.planes().shape[1:] == (image.height, image.width)
 
 
+@pytest.mark.parametrize("quality", [0, 101])
+def test_qualities_that_do_not_exist_are_refused(quality: int) -> None:
+    with pytest.raises(ValueError, match="1 … 100"):
+        jpeg.compress(picture(), quality)
+
+
 def test_compress_is_pillows_encoder() -> None:
     image = picture()
     for subsampling in jpeg.SUBSAMPLINGS:
         assert jpeg.compress(image, 40, subsampling) == encode(image, quality=40, subsampling=subsampling)
     assert jpeg.read(jpeg.compress(image[..., 0], 10)).gray
-    with pytest.raises(ValueError, match="quality"):
-        jpeg.compress(image, 0)
     with pytest.raises(ValueError, match="subsampling"):
         jpeg.compress(image, 10, "4:4:0")
 

@@ -199,6 +199,19 @@ def test_folders_of_every_page_survive(pages: list[Image.Image]) -> None:
         np.testing.assert_array_equal(np.asarray(whole), pixels)
 
 
+def test_pages_are_joined_in_their_order() -> None:
+    files = []
+    for width in (5, 6, 7):
+        buffer = io.BytesIO()
+        Image.new("L", (width, 4), 10 * width).save(buffer, "TIFF", compression="tiff_adobe_deflate")
+        files.append(buffer.getvalue())
+    with Image.open(io.BytesIO(tiff.joined(files))) as whole:
+        assert whole.n_frames == 3
+        for page, width in enumerate((5, 6, 7)):
+            whole.seek(page)
+            assert (whole.size, whole.getpixel((0, 0))) == ((width, 4), 10 * width)
+
+
 def test_pages_are_counted_in_bounded_time() -> None:
     looped = b"II*\0\x08\0\0\0" + bytes(2) + struct.pack("<I", 8)
     assert tiff.page_count(io.BytesIO(looped)) == 1

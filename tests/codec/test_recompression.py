@@ -65,6 +65,7 @@ def test_the_first_compression_comes_back(original: np.ndarray, first: int, seco
     once = jpeg.compress(np.ascontiguousarray(pixels), first, sampling)
     past = past_of(saved_again(once, second, sampling))
     assert (past.trace.offset, past.trace.quality) == ((0, 0), first)
+    assert 0.5 < past.trace.confidence <= 1
     assert past.holds.mean() > 0.9
     assert past.image is not None
     for ours, theirs in zip(past.image.components, jpeg.read(once).components, strict=True):
@@ -211,3 +212,17 @@ def test_few_different_blocks_tell_nothing(different: int, looked_at: bool, monk
     drawing = np.concatenate([np.concatenate([tiles[index] for index in rng.integers(0, different, 20)], 1) for _ in range(20)])
     find_past(jpeg.read(jpeg.compress(drawing, 90)))
     assert bool(looks) == looked_at
+
+
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:2:2", "gray"])
+@pytest.mark.parametrize(("crop", "second"), [((0, 0), 90), pytest.param((4, 3), 75, marks=pytest.mark.slow)])
+def test_looking_by_strips_changes_nothing(
+    original: np.ndarray, crop: tuple[int, int], second: int, subsampling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, sampling = (original[..., 1], "4:4:4") if subsampling == "gray" else (with_caption(original), subsampling)
+    data = saved_again(jpeg.compress(np.ascontiguousarray(pixels), 10, sampling), second, sampling, crop)
+    whole = past_of(data)
+    monkeypatch.setattr(recompression, "_STRIP", 3)
+    strips = past_of(data)
+    np.testing.assert_array_equal(strips.holds, whole.holds)
+    np.testing.assert_array_equal(strips.trace.tables, whole.trace.tables)

@@ -185,3 +185,30 @@ def test_low_frequencies_of_the_block_at_every_place() -> None:
         for top, left in ((0, 0), (5, 17), (side - 9, side - 9)):
             block = dctn(patches[1, top : top + 8, left : left + 8], norm="ortho")
             assert coefficients[1, top, left] == pytest.approx(block[row, column], abs=1e-3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 72), (61, 67)])
+def test_what_is_new_at_the_border_fits_no_earlier_compression(original: np.ndarray, height: int, width: int) -> None:
+    gray = np.ascontiguousarray(original[:height, :width, 1])
+    planes = jpeg.read(jpeg.compress(gray, 10)).planes()
+    planes = np.rint(planes).clip(0, 255)
+    whole = trace.fits(planes, trace.of_quality(10, True), [])
+    assert whole.shape == (8, 9)
+    assert whole.all()
+    noise = np.random.default_rng(0).normal(0, 30, planes.shape)
+    # Blocks that reach over the border go with their neighbours: the last whole ones are new here.
+    new = planes.copy()
+    new[:, 48 if height % 8 else 56 :] += noise[:, 48 if height % 8 else 56 :]
+    fit = trace.fits(new.clip(0, 255).astype(np.float32), trace.of_quality(10, True), [])
+    assert not fit[-1].any()
+    assert fit[:4].all()
+
+
+def test_gray_pictures_have_no_steps_of_chroma(original: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Trace((3, 5), standard_tables(10), 10, 0.9)
+    monkeypatch.setattr(trace, "find_trace", lambda _: None)
+    monkeypatch.setattr(trace, "find_coarser", lambda *_: [found])
+    for pixels, chroma in ((original[..., 1], np.ones((8, 8))), (original, standard_tables(10)[1])):
+        other = trace.find_compression(np.ascontiguousarray(pixels))
+        assert other is not None
+        np.testing.assert_array_equal(other.tables, [found.tables[0], chroma])
