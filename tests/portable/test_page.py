@@ -7,6 +7,7 @@ import functools
 import http.server
 import io
 import os
+import re
 import shutil
 import threading
 import zipfile
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright import sync_api as playwright
 
@@ -24,7 +26,7 @@ import redecode
 from redecode import codec
 from redecode.codec.picture import read
 from redecode.errors import DependencyError, OutputExistsError
-from redecode.portable import runtime, static
+from redecode.portable import graph, runtime, static
 
 pytestmark = pytest.mark.browser
 
@@ -36,6 +38,8 @@ if PACKAGE is None:
     pytest.skip(f"needs ONNX Runtime Web: fetch {runtime.ADDRESS}, and set REDECODE_ORT_WEB to it", allow_module_level=True)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+# Where to leave screenshots to look at.
+SCREENSHOTS = os.environ.get("REDECODE_SCREENSHOTS")
 PATIENCE_MS = 180_000
 FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run"
 # Between one rounding of the int8 networks and another lies a level or two, and a pixel on the mask's threshold may fall to the other side.
@@ -82,7 +86,7 @@ def browser() -> Iterator[Any]:
 @contextmanager
 def visiting(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     """A page in a profile of its own; nothing may go wrong in it, and it asks nobody but where it came from."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     faults: list[str] = []
@@ -244,7 +248,40 @@ def test_refused_cancelled_and_several(page: Any) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == [f"{n}.redecoded.png" for n in range(3)]
-        assert pixels(archive.read("2.redecoded.png")).shape == (32, 64, 3)
+        for n, file in enumerate(files):
+            # The first one's coefficients have given way to those of the others.
+            alike(pixels(archive.read(f"{n}.redecoded.png")), file["buffer"], 1)
+
+
+def test_the_example_in_the_documentation(browser: Any, folder: Path, tmp_path: Path) -> None:
+    text = (EXAMPLES.parent / "docs" / "browser.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```js\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    shutil.copytree(folder / "page", tmp_path / "page")
+    data = jpeg_of("RGB", (480, 220, 560, 268))
+    (tmp_path / "photo.jpg").write_bytes(data)
+    (tmp_path / "redecode.onnx").write_bytes(graph.build("whole").SerializeToString())
+    (tmp_path / "example.js").write_text(example)
+    (tmp_path / "index.html").write_text('<!doctype html><link rel="icon" href="data:,"><script type="module" src="example.js"></script>')
+    with serving(tmp_path) as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_function("window.pixels", timeout=PATIENCE_MS)
+        alike(np.array(page.evaluate("[...window.pixels]"), np.uint8).reshape(48, 80, 3), data, 1)
+        page.close()
+
+
+def test_on_a_phone(browser: Any, address: str) -> None:
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+    with visiting(browser, address, **phone) as page:
+        page.set_input_files("#files", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": jpeg_of("RGB", (480, 220, 560, 268))})
+        page.wait_for_selector("#save:enabled")
+        page.wait_for_selector("#divider:visible")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        found = Axe().run(page).response["violations"]
+        assert [violation["id"] for violation in found if violation["impact"] in ("serious", "critical")] == []
+        if SCREENSHOTS:
+            page.wait_for_timeout(1000)
+            page.screenshot(path=Path(SCREENSHOTS) / "browser-phone.png")
 
 
 def test_the_folder(folder: Path, tmp_path: Path) -> None:

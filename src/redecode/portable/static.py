@@ -22,7 +22,7 @@ from . import graph
 from .runtime import runtime_files
 
 # The page's own sources; what is made here and there in the same way comes from the server's.
-_SHARED = ("main.js", "viewer.js", "style.css", "icon.svg", "parrots.jpg", "lighthouse.jpg")
+_SHARED = ("main.js", "viewer.js", "style.css", "icon.svg", "parrots.jpg", "lighthouse.jpg", "buildings.jpg")
 _OWN = ("api.js", "worker.js", "picture.js", "jpeg.js", "metadata.js", "facts.js", "upright.js", "encode.js", "zip.js")
 _POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "

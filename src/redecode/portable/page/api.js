@@ -130,4 +130,4 @@ export const askJson = answer;
 export const askBitmap = answer;
 
 // Everything is kept for when there is no network.
-navigator.serviceWorker?.register(new URL("../service-worker.js", import.meta.url));
+navigator.serviceWorker?.register(new URL("../service-worker.js", import.meta.url)).catch((error) => console.warn(error));

@@ -23,9 +23,11 @@ export class Picture {
   /**
    * @param file what jpeg.js has read
    * @param about what the page's about.json tells of the graphs
+   * @param wake sees to it that the file's coefficients are in memory
    */
-  constructor(file, about) {
+  constructor(file, about, wake) {
     this.file = file;
+    this.wake = wake;
     this.about = about;
     this.largest = { h: Math.max(...file.components.map(({ h }) => h)), v: Math.max(...file.components.map(({ v }) => v)) };
     this.units = [lcm(about.alignment, 8 * this.largest.v), lcm(about.alignment, 8 * this.largest.h)];
@@ -50,14 +52,15 @@ export class Picture {
     const tiles = this.tiles(halo);
     for (const [index, tile] of tiles.entries()) {
       progress(index, tiles.length);
-      const { base, texture, mask } = await run(this.inputs(tile));
+      const { base, texture, mask } = await run(await this.inputs(tile));
       this.parts.push(this.kept(tile, base, texture, mask.data));
     }
     progress(tiles.length, tiles.length);
   }
 
   /** The graph's inputs that hold a tile's part of the file. */
-  inputs({ row, column }) {
+  async inputs({ row, column }) {
+    await this.wake();
     const { components, height, width } = this.file;
     const cut = (component) => {
       const [first, last] = this.blocks(row, height, component.v / this.largest.v, component.rows);
@@ -118,7 +121,7 @@ export class Picture {
   async finish(run, amount, sink) {
     for (const [index, tile] of this.tiles(1).entries()) {
       const { base, texture, mask } = await this.layers(tile, this.parts[index]);
-      const inputs = { ...this.inputs(tile), base, texture, mask, amount: { type: "float32", data: Float32Array.of(amount), dims: [1] } };
+      const inputs = { ...(await this.inputs(tile)), base, texture, mask, amount: { type: "float32", data: Float32Array.of(amount), dims: [1] } };
       const { pixels, contradicting } = await run(inputs);
       await sink(tile, this.cropped(tile, pixels.data), this.contradicting(tile, contradicting));
     }

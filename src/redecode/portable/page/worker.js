@@ -60,6 +60,20 @@ const pictureOf = (id) => {
   return entry;
 };
 
+const AWAKE = 2; // Pictures whose coefficients are kept in memory.
+let awake = [];
+
+/** Have a picture's coefficients in memory; those of the ones that were used least lately give way, and are read from their files again. */
+async function wake(picture, blob) {
+  const { components } = picture.file;
+  if (!components[0].coefficients) {
+    const again = read(new Uint8Array(await blob.arrayBuffer()));
+    again.components.forEach(({ coefficients }, i) => (components[i].coefficients = coefficients));
+  }
+  awake = [picture, ...awake.filter((one) => one !== picture)];
+  for (const one of awake.splice(AWAKE)) for (const component of one.file.components) component.coefficients = null;
+}
+
 let queue = Promise.resolve();
 
 const methods = {
@@ -119,7 +133,7 @@ async function work(entry) {
     const file = read(new Uint8Array(await blob.arrayBuffer()));
     if (!["gray", "YCbCr"].includes(file.colourModel)) throw new Unreadable(`this JPEG is ${file.colourModel}-coded; this page restores gray and YCbCr-coded ones`);
     entry.metadata = new Metadata(file.segments);
-    entry.picture = new Picture(file, about);
+    entry.picture = new Picture(file, about, () => wake(entry.picture, blob));
     const turned = entry.metadata.orientation > 4;
     const [width, height] = turned ? [file.height, file.width] : [file.width, file.height];
     tell({ state: "working", stage: "restoring", facts: facts(file, entry.metadata, about.steps), width, height, grid: grid(file, entry.metadata.orientation) });
