@@ -650,7 +650,7 @@ def test_an_unknown_libjpeg_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         jpeg_std_error = staticmethod(lambda _: None)
 
     monkeypatch.setattr(libjpeg, "_libjpeg", Unknown)
-    with pytest.raises(DependencyError, match="install Pillow anew"):
+    with pytest.raises(DependencyError, match="reinstall Pillow"):
         libjpeg._interface.__wrapped__()
 
 

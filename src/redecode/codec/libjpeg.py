@@ -1,12 +1,12 @@
-"""Quantized coefficients by libjpeg, and its own warnings about damaged data.
+"""Decoding of quantized coefficients by libjpeg, with its warnings about damaged data.
 
-The library is the one with which Pillow decodes: Pillow's extension module is linked to it, on every platform but Windows, and its
-functions are found through that module. So nothing has to be compiled or installed for it. They are called through ctypes. A fatal error is
-reported through a function that must not return. C code leaves it with longjmp, which Python cannot; here each call runs on a thread of its
-own, and `pthread_exit` is that function: the thread ends, and joining it tells so. Two pictures share nothing: there is no lock, no
-temporary file, and nothing that a fork could find half done.
+The library is Pillow's libjpeg. On all platforms except Windows, its functions are accessible through Pillow's extension module, which is
+linked to it, so that nothing has to be compiled or installed. They are called with ctypes. libjpeg reports a fatal error through a function
+that must not return. C code uses longjmp, which Python cannot do. Therefore each call runs in a thread of its own, and the function is
+`pthread_exit`: it ends the thread, and joining the thread shows the error. Pictures share no state: there is no lock and no temporary file,
+and a fork at any time is safe.
 
-On Windows Pillow keeps its libjpeg to itself. There :func:`read_coefficients` calls the functions of the package jpeglib, whose warnings
+On Windows Pillow's libjpeg is not accessible. There :func:`read_coefficients` calls the functions of the package jpeglib, whose warnings
 about damaged data go to stderr.
 """
 
@@ -27,20 +27,21 @@ from numpy.typing import NDArray
 
 from ..errors import DependencyError, UnreadableError
 
-# Of jpeglib's libraries the one with libjpeg-turbo, because that is the one that is fuzzed and maintained.
+# File name of jpeglib's library with libjpeg-turbo, which is maintained and fuzzed, unlike the other versions.
 _JPEGLIB = "cjpeglib_turbo210.*"
-# How the functions of jpeglib that are called here are declared in its source, which comes along: a library in C does not tell.
+# Declarations of jpeglib's functions that are called here, to check them in its source, which is installed with it: a library in C does not
+# contain them.
 _DECLARATIONS = {
     "cjpeglib_common_markers.cpp": "int read_jpeg_markers(const char *srcfile, unsigned char *markers)",
     "cjpeglib_dct.cpp": "int read_jpeg_dct(const char *srcfile, short *Y, short *Cb, short *Cr, short *K, "
     "unsigned short *qt, short *quant_tbl_no)",
 }
 _INSTALL_JPEGLIB = "install it with: pip install 'jpeglib==1.0.2'"
-# Bytes for jpeg_decompress_struct, whose size depends on the build: it was 656 in the largest one seen.
+# Bytes reserved for jpeg_decompress_struct, whose size depends on the build; the largest one seen had 656.
 _MAX_STRUCT = 4096
-# Warnings that are worth a look: a file with this many is damaged, whatever they are about.
+# Number of warnings after which further ones are ignored: the file is certainly damaged.
 _MAX_WARNINGS = 100
-# Bytes that may be left over behind the last block of a scan without being a sign that blocks went missing before.
+# Number of bytes after the last block of a scan that are accepted without taking them as a sign of missing blocks.
 _MAX_LEFT_OVER = 4
 
 _Handler = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -51,7 +52,7 @@ _AccessBlocks = ctypes.CFUNCTYPE(
 
 
 class _ErrorManager(ctypes.Structure):
-    """jpeg_error_mgr of jpeglib.h."""
+    """The struct jpeg_error_mgr of jpeglib.h."""
 
     _fields_ = (
         ("error_exit", ctypes.c_void_p),
@@ -72,13 +73,13 @@ class _ErrorManager(ctypes.Structure):
 
 
 class _MemoryManager(ctypes.Structure):
-    """The beginning of jpeg_memory_mgr of jpeglib.h."""
+    """The beginning of the struct jpeg_memory_mgr of jpeglib.h."""
 
     _fields_ = (("others", ctypes.c_void_p * 8), ("access_virt_barray", _AccessBlocks))
 
 
 class _Decompressor(ctypes.Structure):
-    """jpeg_decompress_struct of jpeglib.h; what is not used here is `rest`."""
+    """The struct jpeg_decompress_struct of jpeglib.h; `rest` are the fields that are not used here."""
 
     _fields_ = (
         ("err", ctypes.POINTER(_ErrorManager)),
@@ -92,15 +93,15 @@ def read_coefficients(stripped: bytes, blocks: list[tuple[int, int]], padding: i
 
     Args:
         stripped: a JPEG file whose segments were checked by :mod:`redecode.codec.markers`.
-        blocks: rows and columns of 8×8 blocks of each component.
-        padding: how many bytes at the end of a scan may be padding.
+        blocks: number of rows and columns of 8×8 blocks of each component.
+        padding: maximum number of padding bytes at the end of a scan.
 
     Returns:
-        int16 [rows, columns, 8, 8] of each component, and the decoder's warnings that tell of missing or corrupt blocks, one sentence each.
-        Blocks that are missing have coefficients of 0.
+        The coefficients of each component, int16 [rows, columns, 8, 8], with 0 in missing blocks; and libjpeg's warnings about missing or
+        corrupt blocks, one sentence each.
 
     Raises:
-        UnreadableError: libjpeg cannot decode the file at all.
+        UnreadableError: libjpeg cannot decode the file.
         DependencyError: Pillow's libjpeg cannot be called, and jpeglib is missing or of an unexpected build.
     """
     library = _libjpeg()
@@ -123,7 +124,7 @@ def read_coefficients(stripped: bytes, blocks: list[tuple[int, int]], padding: i
 
 @lru_cache(maxsize=1)
 def _libjpeg() -> Any:
-    """The libjpeg to which Pillow is linked, its functions declared; None where its functions are hidden."""
+    """Pillow's libjpeg with declared functions; None if they are not accessible."""
     spec = importlib.util.find_spec("PIL._imaging")
     assert spec is not None
     assert spec.origin is not None
@@ -140,28 +141,29 @@ def _libjpeg() -> Any:
 
 @lru_cache(maxsize=1)
 def _jpeglib() -> Any:
-    """The library of the package jpeglib, its functions declared.
+    """The library of the package jpeglib, with declared functions.
 
     Raises:
-        DependencyError: it is missing, or another version.
+        DependencyError: the package is missing, or has another version.
     """
     spec = importlib.util.find_spec("jpeglib")
     folders = spec.submodule_search_locations if spec else None
     found = [path for folder in folders or () for path in sorted(Path(folder, "cjpeglib").glob(_JPEGLIB)) if path.suffix in (".so", ".pyd")]
     if not found:
-        raise DependencyError(f"this Pillow hides its libjpeg, and the package jpeglib is not there; {_INSTALL_JPEGLIB}")
+        raise DependencyError(f"the libjpeg of this Pillow is not accessible, and the package jpeglib is missing; {_INSTALL_JPEGLIB}")
     _check_declarations(found[0].parent)
     library = ctypes.CDLL(str(found[0]))
     library.read_jpeg_markers.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
-    # File, four component buffers (a null one is skipped), tables and their numbers (not asked for).
+    # File, four component buffers (null pointers are skipped), tables and their numbers (unused).
     library.read_jpeg_dct.argtypes = [ctypes.c_char_p, *[ctypes.c_void_p] * 6]
     return library
 
 
 def _check_declarations(folder: Path) -> None:
-    """
+    """Check that jpeglib's functions have the expected declarations.
+
     Raises:
-        DependencyError: the library's functions are not those that this module calls.
+        DependencyError: a declaration differs.
     """
     for name, declaration in _DECLARATIONS.items():
         try:
@@ -169,12 +171,12 @@ def _check_declarations(folder: Path) -> None:
         except OSError:
             source = ""
         if "".join(declaration.split()) not in "".join(source.split()):
-            raise DependencyError(f"this jpeglib is not the one that redecode works with; {_INSTALL_JPEGLIB}")
+            raise DependencyError(f"redecode does not work with this version of jpeglib; {_INSTALL_JPEGLIB}")
 
 
 @contextmanager
 def _decompressor(library: Any, padding: int) -> Iterator[tuple[_Decompressor, list[str]]]:
-    """libjpeg's object, which counts its warnings instead of printing them, and these warnings."""
+    """libjpeg's decompressor, which collects its warnings instead of printing them, and the list of these warnings."""
     errors, decompressor = _ErrorManager(), _Decompressor()
     warnings: list[str] = []
 
@@ -185,7 +187,7 @@ def _decompressor(library: Any, padding: int) -> Iterator[tuple[_Decompressor, l
             errors.emit_message = silent
 
     emit = _Emitter(warn)
-    silent = _address(library.jpeg_quality_scaling)  # Does nothing but calculate.
+    silent = _address(library.jpeg_quality_scaling)  # A function without side effects.
     decompressor.err = ctypes.cast(library.jpeg_std_error(ctypes.byref(errors)), ctypes.POINTER(_ErrorManager))
     errors.error_exit, errors.emit_message, errors.output_message = _address(_threads().pthread_exit), _address(emit), silent
     library.jpeg_CreateDecompress(ctypes.byref(decompressor), *_interface())
@@ -197,33 +199,32 @@ def _decompressor(library: Any, padding: int) -> Iterator[tuple[_Decompressor, l
 
 @lru_cache(maxsize=1)
 def _interface() -> tuple[int, int]:
-    """Version of libjpeg's interface, and bytes of its jpeg_decompress_struct.
+    """Version of libjpeg's interface, and size of its jpeg_decompress_struct in bytes.
 
-    They depend on the build. jpeg_CreateDecompress reports them when it is called with others; unlike later reports, this one may return.
+    Both depend on the build. jpeg_CreateDecompress reports the right values when called with wrong ones; in this case, the function for
+    errors may return.
 
     Raises:
-        DependencyError: this is no libjpeg that can be called.
+        DependencyError: this libjpeg is unknown.
     """
     library, errors, decompressor = _libjpeg(), _ErrorManager(), _Decompressor()
-    told: list[int] = []
-    report = _Handler(lambda _: told.append(errors.msg_parm[0]))
+    expected: list[int] = []
+    report = _Handler(lambda _: expected.append(errors.msg_parm[0]))
     decompressor.err = ctypes.cast(library.jpeg_std_error(ctypes.byref(errors)), ctypes.POINTER(_ErrorManager))
     errors.error_exit = _address(report)
     library.jpeg_CreateDecompress(ctypes.byref(decompressor), 0, 0)
     library.jpeg_destroy_decompress(ctypes.byref(decompressor))
-    if len(told) != 2 or not ctypes.sizeof(_Decompressor) > told[1] > 0:
-        raise DependencyError(
-            "the libjpeg of this Pillow is of an unknown kind; install Pillow anew with: pip install --force-reinstall pillow"
-        )
-    version, size = told
+    if len(expected) != 2 or not ctypes.sizeof(_Decompressor) > expected[1] > 0:
+        raise DependencyError("the libjpeg of this Pillow is unknown; reinstall Pillow with: pip install --force-reinstall pillow")
+    version, size = expected
     return version, size
 
 
 def _damage(errors: _ErrorManager, padding: int) -> str | None:
-    """The warning that libjpeg has just given, if it tells of missing or corrupt blocks."""
+    """libjpeg's current warning if it is about missing or corrupt blocks, else None."""
     message = (errors.jpeg_message_table[errors.msg_code] or b"").decode("ascii", "replace")
     if message.startswith("Inconsistent progression"):
-        return None  # An unusual order of scans. Whether they are complete, the marker walk knows.
+        return None  # An unusual order of scans. The parser of markers checks whether they are complete.
     if "extraneous bytes before marker" in message:
         count, marker = errors.msg_parm[0], errors.msg_parm[1]
         if count <= padding + _MAX_LEFT_OVER and not 0xD0 <= marker <= 0xD7:
@@ -247,33 +248,33 @@ def _threads() -> Any:
 
 
 def _on_thread(function: Callable[..., Any], decompressor: _Decompressor) -> int:
-    """Call a function of libjpeg on a thread of its own; returns its result.
+    """Call a function of libjpeg in a new thread and return its result.
 
     Raises:
-        UnreadableError: it ended in a fatal error.
-        MemoryError: there is no room for another thread.
+        UnreadableError: the function failed with a fatal error.
+        MemoryError: the thread could not be created.
     """
-    # Other than Python's own threads, this one may end itself: no Python code is on its stack.
+    # Unlike Python's threads, this one may exit at any time, as it has no Python code on its stack.
     thread, result = ctypes.c_void_p(), ctypes.c_void_p()
     argument = ctypes.addressof(decompressor)
     if _threads().pthread_create(ctypes.byref(thread), None, _address(function), argument):
         raise MemoryError
     _threads().pthread_join(thread, ctypes.byref(result))
-    # error_exit(decompressor) is pthread_exit(decompressor), whose argument is the thread's result.
+    # libjpeg calls error_exit(decompressor), which is pthread_exit(decompressor): its argument becomes the thread's result.
     if result.value == argument:
         raise UnreadableError("the file is damaged: its picture data cannot be decoded")
     return result.value or 0
 
 
 def _read_through_jpeglib(library: Any, stripped: bytes, blocks: list[tuple[int, int]]) -> list[NDArray[np.int16]]:
-    """As :func:`read_coefficients`, where the library exports no functions but jpeglib's."""
+    """Like :func:`read_coefficients`, through the functions of jpeglib."""
     coefficients = [np.zeros((rows, columns, 8, 8), np.int16) for rows, columns in blocks]
     buffers = [c.ctypes.data for c in coefficients] + [None] * (4 - len(coefficients))
     with tempfile.TemporaryDirectory(prefix="redecode-") as folder:
         path = os.path.join(folder, "stripped.jpg")
         Path(path).write_bytes(stripped)
         name = os.fsencode(path)
-        # read_jpeg_dct must not meet a header that libjpeg refuses (it would close a file that it never opened); the other one may.
+        # Call read_jpeg_markers first: on a header that libjpeg refuses, read_jpeg_dct would close a file that it never opened.
         done = library.read_jpeg_markers(name, ctypes.create_string_buffer(1)) and library.read_jpeg_dct(name, *buffers, None, None)
     if not done:
         raise UnreadableError("the file is damaged: its picture data cannot be decoded")

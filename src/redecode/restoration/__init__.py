@@ -1,1 +1,1 @@
-"""Planes → planes: the networks, shrinkage, mask, fusion and projection, tile by tile."""
+"""Restoration of planes, tile by tile: networks, shrinkage, mask, fusion and projection."""

@@ -1,4 +1,4 @@
-"""The tiles of a picture, put together."""
+"""The canvas: joins restored tiles into a picture."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Restored:
-    """The kept part of a tile.
+    """The kept part of a restored tile.
 
     Attributes:
-        rendered: its pixels.
-        mask: bool [H, W].
-        base: L_B, float32 [components, H, W]; None where the layers were not asked for.
-        texture: L_T, likewise.
+        rendered: the pixels, with measurements.
+        mask: where texture is used, bool [H, W].
+        base: fidelity layer L_B, float32 [components, H, W]; None if the layers are not kept.
+        texture: texture layer L_T, likewise.
     """
 
     rendered: Rendered
@@ -35,13 +35,13 @@ class Restored:
 
 
 class Canvas:
-    """A whole picture, tile by tile."""
+    """The arrays of a whole picture, filled tile by tile."""
 
     def __init__(self, picture: Picture, folder: Path | None = None) -> None:
         """
         Args:
-            picture: what the tiles are of.
-            folder: keep the layers here, in base.npy and texture.npy, and not in memory.
+            picture: the picture that is restored.
+            folder: folder for the layers, as files base.npy and texture.npy; None to keep them in memory.
         """
         self._picture = picture
         self._folder = folder
@@ -49,7 +49,7 @@ class Canvas:
         self._tally, self._correction = Tally(), 0
 
     def paste(self, tile: Tile, restored: Restored) -> None:
-        """Add a tile."""
+        """Write a restored tile into the arrays."""
         top, left = self._picture.origin
         size = self._picture.height, self._picture.width
         rows = slice(max(0, tile.rows.keep_start - top), tile.rows.keep_stop - top)
@@ -58,7 +58,7 @@ class Canvas:
         for index, part in enumerate(parts):
             if part is None:
                 continue
-            # Layers are [components, H, W], the rest begins with H and W.
+            # Layers are [components, H, W], the other arrays [H, W, ...].
             planar = index > 1
             if self._arrays[index] is None:
                 self._arrays[index] = (
@@ -80,13 +80,13 @@ class Canvas:
 
     @property
     def arrays(self) -> tuple[Any, Any, Any, Any]:
-        """Pixels, mask, and both layers or None."""
+        """Pixels, mask, base layer and texture layer; layers that are not kept are None."""
         image, mask, base, texture = self._arrays
         return image, mask, base, texture
 
     @property
     def figures(self) -> Figures:
-        """How the picture relates to its file."""
+        """Figures that compare the picture with its file."""
         image = self._arrays[0]
         assert image is not None
         return figures(self._tally, self._correction, image.size)

@@ -1,4 +1,4 @@
-"""The networks at work, on ONNX Runtime."""
+"""Inference of the networks with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..errors import DependencyError
 from ..weights import Precision
 from . import tiling
 
-# Where the program had loaded ONNX Runtime before redecode could switch its reports off (see redecode/__init__.py).
+# Disable telemetry in case the program loaded ONNX Runtime before redecode (see redecode/__init__.py).
 onnxruntime.disable_telemetry_events()
 
 Float32 = NDArray[np.float32]
 
-# ONNX Runtime's name of a device's execution provider, and what to install where this ONNX Runtime is built without it.
+# Execution provider of ONNX Runtime for each device, and the package to install if it is missing.
 _PROVIDERS = {
     "cpu": ("CPUExecutionProvider", "onnxruntime"),
     "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
@@ -31,29 +31,29 @@ _PROVIDERS = {
 DEVICES = tuple(_PROVIDERS)
 
 
-# One network computes at a time, with all the threads there are; what other threads of the program do meanwhile overlaps with it.
-_TURN = threading.Lock()
+# Only one network runs at a time, with all its threads; other threads of the program do the remaining work meanwhile.
+_INFERENCE_LOCK = threading.Lock()
 
 
 class Network:
-    """One network, loaded.
+    """A loaded network.
 
     Attributes:
-        halo: radius of its receptive field in pixels.
-        shrinkage: its factors, as :func:`redecode.restoration.shrinkage.shrink` takes them; None for a network that paints texture.
-        seconds: that it has computed so far.
+        halo: width in pixels of the border around a tile that its result depends on.
+        shrinkage: factors for :func:`redecode.restoration.shrinkage.shrink`; None for a texture network.
+        seconds: total time of inference so far.
     """
 
     def __init__(self, name: str, device: str, precision: Precision, threads: int | None) -> None:
         """
         Args:
-            name: see :class:`redecode.weights.Weights`.
+            name: name of the network, see :class:`redecode.weights.Weights`.
             device: one of DEVICES.
             precision: one of redecode.weights.PRECISIONS.
-            threads: on the CPU; None is one for each core.
+            threads: number of threads on the CPU; None for one per core.
 
         Raises:
-            ValueError: unknown device.
+            ValueError: the device is unknown.
             DependencyError: the weights or the device's execution provider are missing.
         """
         if device not in _PROVIDERS:
@@ -63,12 +63,12 @@ class Network:
             raise DependencyError(f"this ONNX Runtime cannot use the device {device}; replace it with: pip install {package}")
         network = weights.load(name, precision)
         options = onnxruntime.SessionOptions()
-        # All networks share one arena: fresh memory for every tile would cost a fifth of the time, an arena for each twice the memory.
+        # All networks share a memory arena: allocating memory for each tile costs a fifth of the time, separate arenas double the memory.
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
-        # Threads that wait busily for work take time from what overlaps with the networks; on small pictures that is half of it.
+        # Threads that busy-wait for work slow down the other threads of the program; on small pictures they double their time.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.enable_mem_pattern = False  # Tiles at the borders come in several shapes.
+        options.enable_mem_pattern = False  # Memory patterns need inputs of equal shape, but tiles at the borders differ.
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
@@ -78,19 +78,19 @@ class Network:
         self._session = onnxruntime.InferenceSession(network.onnx, options, providers=[provider])
 
     def __call__(self, planes: Float32, tables: NDArray[np.uint16], origin: tuple[int, int] = (0, 0)) -> Float32:
-        """Restore planes in one piece.
+        """Restore planes with a single call of the network.
 
         Args:
             planes: float32 [1 or 3, H, W], 0 … 255.
-            tables: uint16 [2, 8, 8], quantization steps of luma and chroma.
+            tables: quantization steps of luma and chroma, uint16 [2, 8, 8].
             origin: rows and columns missing above and left to begin with a whole block.
 
         Returns:
-            float32, like the planes.
+            The restored planes, float32 [1 or 3, H, W], about 0 … 255.
         """
         count, height, width = planes.shape
         top, left = origin
-        # One buffer, of the shape that the network takes: a gray picture has zero chroma.
+        # Input of the network, padded to whole multiples of the alignment; a gray picture has zero chroma.
         rows, columns = (-(-side // tiling.ALIGNMENT) * tiling.ALIGNMENT for side in (top + height, left + width))
         scaled = np.zeros((1, 3, rows, columns), np.float32)
         inside = scaled[0, :count, top : top + height, left : left + width]
@@ -105,7 +105,7 @@ class Network:
         return result
 
     def _run(self, scaled: Float32, steps: Float32) -> Float32:
-        with _TURN:
+        with _INFERENCE_LOCK:
             began = time.perf_counter()
             restored: Float32 = self._session.run(None, {"planes": scaled, "tables": np.ascontiguousarray(steps)})[0]
             self.seconds += time.perf_counter() - began
@@ -115,12 +115,12 @@ class Network:
 @cache
 def _share_arena() -> None:
     cpu = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT)
-    # Grow by what is asked for (1), without any other bound.
+    # Strategy 1: extend the arena by the requested size only.
     onnxruntime.create_and_register_allocator(cpu, onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1}))
 
 
 def _repeat_borders(planes: Float32, rows: tuple[int, int], columns: tuple[int, int]) -> None:
-    """Fill what lies around rows and columns with the nearest pixels, in place."""
+    """Fill the padding around rows and columns with the nearest pixels, in place."""
     (top, bottom), (left, right) = rows, columns
     planes[:, top:bottom, :left] = planes[:, top:bottom, left : left + 1]
     planes[:, top:bottom, right:] = planes[:, top:bottom, right - 1 : right]

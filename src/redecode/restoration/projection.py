@@ -1,8 +1,8 @@
 """Projection onto the file's quantization cells: the result never contradicts the file.
 
-A quantized coefficient k with step q tells that the encoder's coefficient lay in [(k − ½) q, (k + ½) q]. All pictures that agree with the
-file form a convex set (a box in the DCT domain), the original is in it, and so the orthogonal projection onto it can only bring a
-restored picture closer to the original.
+A quantized coefficient k with step q means that the encoder's coefficient was in [(k − ½) q, (k + ½) q]. All pictures that agree with the
+file form a convex set (a box in the DCT domain) that contains the original. Therefore the orthogonal projection onto this set can only
+bring a restored picture closer to the original.
 """
 
 from __future__ import annotations
@@ -17,46 +17,46 @@ from ..codec.jpeg import Component, JpegImage, coefficients_of, pixels_per_sampl
 
 Float32 = NDArray[np.float32]
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
-# Coefficients [rows, columns, 8, 8] of a component to new ones.
+# Function from a component and coefficients [rows, columns, 8, 8] to new coefficients.
 Move = Callable[[Float32, Component], Float32]
 
-# The result is rounded to 8-bit RGB, and an encoder rounds again to 8-bit luma. Each sample errs by a standard deviation of about 0.19
-# and 0.29; the orthonormal DCT keeps that scale, 0.35 per coefficient. Clamping this far (in units of coefficients) inside the cell's
-# border makes the rounded result fall into the same cell nearly always.
+# Distance to keep from the border of a cell, in coefficient units. The result is rounded to 8-bit RGB, and an encoder rounds again to 8-bit
+# luma, with errors of standard deviation 0.19 and 0.29 per sample, and so 0.35 per coefficient of the orthonormal DCT. With this margin the
+# rounded result nearly always stays in the same cell.
 MARGIN = 1.5
-# The margin never takes more than this share of a cell's half-width: small steps keep room around the middle.
+# Maximum share of a cell's half-width that the margin takes, so that small steps keep some room around the middle.
 MAX_MARGIN_SHARE = 0.5
-# What samples are off by after a DCT and its inverse in float32, at most, in levels.
+# Maximum error of a sample after a DCT and its inverse in float32, in levels.
 FLOAT_ERROR = 1e-3
 
 
 def project(planes: Float32, image: JpegImage, margin: float = MARGIN, share: float = MAX_MARGIN_SHARE) -> Float32:
-    """Bring restored planes into agreement with the file.
+    """Project restored planes onto the file's quantization cells.
 
     Args:
         planes: float32 [components, H, W], Y or Y, Cb, Cr at full size, 0 … 255.
         image: the file.
-        margin: distance kept from the border of every quantization cell, in coefficient units (see MARGIN).
-        share: of a cell's half-width that the margin takes at most.
+        margin: distance to keep from the border of each quantization cell, in coefficient units (see MARGIN).
+        share: maximum share of a cell's half-width that the margin takes, 0 … 1.
 
     Returns:
-        float32 [components, H, W]. With margin 0 this is the orthogonal projection wherever blocks are whole; the blocks that reach over
-        the right and lower border are extended by repeating the last pixels, as encoders do. A component whose sampling
-        factors do not divide the largest ones is returned as it came.
+        The projected planes, float32 [components, H, W]. With margin 0 this is the orthogonal projection for whole blocks. Blocks reaching
+        beyond the right and lower border are extended by repeating the last pixels, as encoders do. A component whose sampling factors
+        do not divide the largest ones stays unchanged.
     """
     return move_coefficients(planes, image, lambda coefficients, c: _clamp(coefficients, c.coefficients, c.table, margin, share))
 
 
 def move_coefficients(planes: Float32, image: JpegImage, move: Move) -> Float32:
-    """Change planes so that their coefficients, on each component's own grid, become what `move` makes of them.
+    """Change planes so that their coefficients, on each component's own grid, become those that `move` returns.
 
     Args:
         planes: float32 [components, H, W], 0 … 255.
-        image: the file; a component whose sampling factors do not divide the largest ones is returned as it came.
-        move: new coefficients of the old ones, float32 [rows, columns, 8, 8], and their component.
+        image: the file. A component whose sampling factors do not divide the largest ones stays unchanged.
+        move: function from the coefficients, float32 [rows, columns, 8, 8], and their component to the new coefficients.
 
     Returns:
-        float32 [components, H, W].
+        The changed planes, float32 [components, H, W].
     """
     result = planes.copy()
     for plane, component in zip(result, image.components, strict=True):
@@ -66,7 +66,7 @@ def move_coefficients(planes: Float32, image: JpegImage, move: Move) -> Float32:
 
 
 def _correction(plane: Float32, component: Component, image: JpegImage, move: Move) -> Float32:
-    """What to add to a full-size plane to move the coefficients of its samples on the component's own grid."""
+    """The correction to add to a full-size plane, so that its coefficients on the component's own grid change by `move`."""
     coefficients = coefficients_of(plane, component, image)
     correction = dct.from_blocks(dct.inverse(move(coefficients, component) - coefficients))
     factors = pixels_per_sample(component, image)
@@ -88,31 +88,31 @@ def _clamp(coefficients: Float32, quantized: NDArray[np.int16], table: NDArray[n
 
 
 def consistent_blocks(pixels: NDArray[np.uint8], image: JpegImage) -> NDArray[np.bool_]:
-    """Which luma blocks of a picture encode to the very coefficients that the file carries.
+    """Find the luma blocks of a picture that encode to exactly the file's coefficients.
 
     Args:
-        pixels: uint8 [H, W, 3] RGB or [H, W], of the file's size.
+        pixels: RGB uint8 [H, W, 3] or gray [H, W], of the file's size.
         image: the file.
 
     Returns:
-        bool [rows, columns], on the luma component's block grid. The luma is rounded to 8 bits before its DCT, as encoders do.
+        bool [rows, columns], on the block grid of luma. As in encoders, luma is rounded to 8 bits before the DCT.
     """
     luma = image.components[0]
     if not _on_a_common_grid(luma, image):
-        return np.zeros(luma.coefficients.shape[:2], bool)  # On no common grid: unknown.
+        return np.zeros(luma.coefficients.shape[:2], bool)  # Unknown without a common grid.
     return _same(colour.to_luma(pixels).astype(np.float32), luma, image)
 
 
 def agreeing_blocks(pixels: Samples, image: JpegImage) -> list[NDArray[np.bool_]]:
-    """Like :func:`consistent_blocks`, for every component; the blocks of one on no common grid all count as agreeing.
+    """Like :func:`consistent_blocks`, for all components; all blocks of a component without a common grid count as agreeing.
 
     Args:
-        pixels: uint8, or uint16 with 65535 for white: [H, W, 3] RGB or [H, W], of the file's size.
+        pixels: uint8, or uint16 with 65535 for white: RGB [H, W, 3] or gray [H, W], of the file's size.
         image: the file.
 
     Returns:
-        For each component bool [rows, columns]. Of 8-bit pixels the luma is rounded to 8 bits, chroma is averaged over each sample and not
-        rounded; of 16-bit pixels nothing is rounded.
+        bool [rows, columns] for each component. For 8-bit pixels, luma is rounded to 8 bits; chroma is averaged over each sample and not
+        rounded. For 16-bit pixels nothing is rounded.
     """
     if pixels.dtype == np.uint8:
         eight = np.asarray(pixels, np.uint8)
@@ -126,17 +126,17 @@ def agreeing_blocks(pixels: Samples, image: JpegImage) -> list[NDArray[np.bool_]
 
 
 def explained_blocks(pixels: Samples, image: JpegImage) -> list[NDArray[np.bool_]]:
-    """In which blocks rounding alone explains that the pixels do not have the file's coefficients.
+    """Find the blocks in which rounding alone explains differences between the pixels and the file's coefficients.
 
-    That is where the nearest samples that lie in all quantization cells are no farther from the pixels' own than half a step of their
-    depth: what rounding of R, G and B can move each of Y, Cb and Cr by, at most. What was clipped to RGB is not explained.
+    In these blocks, the nearest samples that lie in all quantization cells differ from the pixels by at most half a step of their depth,
+    which is the most by which rounding of R, G and B can change Y, Cb or Cr. Clipping to RGB is not explained by rounding.
 
     Args:
-        pixels: as :func:`agreeing_blocks`.
+        pixels: pixels as for :func:`agreeing_blocks`.
         image: the file.
 
     Returns:
-        For each component bool [rows, columns], True also where nothing is to be explained.
+        bool [rows, columns] for each component; True also for blocks without differences.
     """
     farthest = 0.5 * 255 / np.iinfo(pixels.dtype).max + FLOAT_ERROR
     found = []

@@ -1,4 +1,4 @@
-"""Cover a picture with tiles that give the same result as the picture in one piece."""
+"""Tiling: cover a picture with overlapping tiles, so that the result is the same as for the whole picture."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-# Told of the tiles that are done, and of how many there are.
+# Function called with the number of tiles done and their total number.
 Progress = Callable[[int, int], None]
 
-# Sides of what the networks are given are multiples of this, and tiles begin on multiples of it, so that the block grid keeps its phase.
+# Sides of the networks' inputs, and positions of tiles, are multiples of this number of pixels, so that the block grid keeps its phase.
 ALIGNMENT = 16
 
 
 @dataclass(frozen=True)
 class Span:
-    """One tile along one axis: what is read, and the part of it that is kept.
+    """The extent of a tile along an axis: the part that is read, and the part of it that is kept.
 
     Attributes:
-        start, stop: what is read.
-        keep_start, keep_stop: what is kept, in the axis' coordinates; the spans' kept parts lie side by side.
+        start, stop: range of pixels that is read.
+        keep_start, keep_stop: range of pixels that is kept, in the same coordinates; the kept ranges of all spans cover the axis.
     """
 
     start: int
@@ -28,23 +28,23 @@ class Span:
     keep_stop: int
 
     def kept(self, missing: int = 0) -> slice:
-        """The kept part as a slice of what was read, of which the first `missing` do not exist."""
+        """The kept part as a slice of the pixels that were read, if the first `missing` of them do not exist."""
         return slice(max(0, self.keep_start - self.start - missing), self.keep_stop - self.start - missing)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile: its spans along both axes."""
+    """A tile: a span along each axis."""
 
     rows: Span
     columns: Span
 
     def strips(self, count: int, unit: int = 1) -> list[Tile]:
-        """Strips of the tile: each reads what the tile reads, and keeps a part of its rows.
+        """Split the tile into strips: each reads the same pixels as the tile and keeps a part of its rows.
 
         Args:
-            count: number of strips, at most.
-            unit: the strips' rows fall on multiples of this, but for where the tile begins and ends.
+            count: maximum number of strips.
+            unit: rows per unit: strips begin and end at multiples of it, counted from the tile's first kept row.
         """
         first, length = self.rows.keep_start, self.rows.keep_stop - self.rows.keep_start
         step = -(-length // (count * unit)) * unit
@@ -53,13 +53,13 @@ class Tile:
 
 
 def spans(length: int, largest: int, halo: int, unit: int = 1) -> list[Span]:
-    """Cover an axis with kept parts of about one size, each with a halo wherever it does not touch the picture's border.
+    """Cover an axis with spans of about equal size, each with a halo except at the picture's borders.
 
     Args:
-        length: of the axis.
-        largest: kept part, rounded up to a multiple of the alignment.
-        halo: pixels that are read beyond the kept part, rounded up likewise.
-        unit: all but the axis' end falls on multiples of this and of ALIGNMENT.
+        length: length of the axis in pixels.
+        largest: maximum length of a kept part in pixels, rounded up to a multiple of the alignment.
+        halo: number of pixels that are read beyond the kept part, rounded up likewise.
+        unit: spans begin and end at multiples of this and of ALIGNMENT, except at the end of the axis.
     """
     aligned = math.lcm(unit, ALIGNMENT)
     count = -(-length // largest)
@@ -70,6 +70,6 @@ def spans(length: int, largest: int, halo: int, unit: int = 1) -> list[Span]:
 
 
 def tiles(size: tuple[int, int], largest: int, halo: int, unit: tuple[int, int] = (1, 1)) -> list[Tile]:
-    """All tiles of a picture, row by row; see :func:`spans`."""
+    """Cover a picture with tiles, row by row; see :func:`spans`."""
     rows, columns = (spans(length, largest, halo, axis_unit) for length, axis_unit in zip(size, unit, strict=True))
     return [Tile(vertical, horizontal) for vertical in rows for horizontal in columns]
