@@ -452,6 +452,7 @@ def test_work_ends_when_the_client_goes_away(photo: bytes) -> None:
         await app(scope, receive, send)
 
     asyncio.run(converse())
+    app.state.service.pictures.close()
     assert stub.ended.is_set()
     assert sent[0]["status"] == 409
     assert app.state.service.restoring.taken == 0

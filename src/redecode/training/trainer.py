@@ -94,7 +94,7 @@ def train(
         raise UsageError(f"a decay needs its own output folder: in this one it would replace {decay}")
     processes = devices * nodes
     if plan.data.batch % processes or plan.data.decay_batch % processes:
-        raise UsageError(f"{recipe}: its batch sizes are not multiples of the number of processes, {processes}")
+        raise UsageError(f"{recipe}: batch sizes must be multiples of the number of processes, {processes}")
     strategy = "ddp" if processes > 1 else "auto"
     fabric = Fabric(accelerator="auto", strategy=strategy, devices=devices, num_nodes=nodes, precision=_precision(float32))
     fabric.launch()
