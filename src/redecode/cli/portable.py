@@ -1,4 +1,4 @@
-"""`redecode onnx`: export the whole method for use outside Python."""
+"""`redecode onnx` and `redecode page`: export the method for use outside Python."""
 
 from __future__ import annotations
 
@@ -40,20 +40,21 @@ def onnx(
 
 
 def page(
-    folder: Annotated[Path, typer.Argument(help="The folder to write, new or empty.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write, new or empty.")],
     runtime: Annotated[
-        Path | None, typer.Option(metavar="TGZ", show_default="fetched from npm", help="The npm package of ONNX Runtime Web, as a file.")
+        Path | None,
+        typer.Option(metavar="TGZ", show_default="downloaded from npm", help="Use this file as the npm package of ONNX Runtime Web."),
     ] = None,
-    preset: Annotated[Preset | None, typer.Option(show_default="all, to choose from", help="Bring these networks alone.")] = None,
+    preset: Annotated[Preset | None, typer.Option(show_default="all", help="Include only the networks of this preset.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an older page.")] = False,
 ) -> None:
-    """Write the page for any web host: it restores pictures in the browser, without a server (needs the extra `onnx`)."""
+    """Write the page as static files for any web host: it restores pictures in the browser (needs the extra `onnx`)."""
     with reported(), extra("onnx"):
         from ..portable import runtime as runtimes
         from ..portable import static
         from ..weights import PRESETS
 
         if runtime is None:
-            complain(f"fetching {runtimes.ADDRESS}")
+            complain(f"downloading {runtimes.ADDRESS}")
         static.write(folder, runtime, [preset] if preset else PRESETS, overwrite)
         say(folder)

@@ -1,1 +1,1 @@
-"""The method away from Python: one ONNX graph that holds all of it, and the page that runs it in a browser, without a server."""
+"""The method outside Python: an ONNX graph of the whole method, and a web page that runs it in the browser, without a server."""

@@ -1,4 +1,4 @@
-"""A file as the graph of :mod:`redecode.portable.graph` takes it."""
+"""Inputs of the graph of :mod:`redecode.portable.graph` for a file."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 from ..codec.jpeg import JpegImage
 from ..errors import UnsupportedError
 
-# The graph's inputs that hold quantized coefficients, in the order of a file's components.
+# Names of the graph's inputs for quantized coefficients, in the order of a file's components.
 COMPONENTS = ("luma", "blue", "red")
-# Blocks of luma come in whole multiples of this along each axis.
+# The number of luma blocks along each axis is a multiple of this.
 EVEN = 2
 
 
 def inputs_of(image: JpegImage) -> dict[str, NDArray[Any]]:
-    """The inputs of the graph, but for the amount of texture.
+    """The inputs of the graph, except the amount of texture.
 
     Args:
-        image: a gray or YCbCr file, with luma at full size; an earlier compression is not regarded.
+        image: a gray or YCbCr file with luma at full size; an earlier compression is ignored.
 
     Returns:
         "luma", "blue" and "red", int16 [rows, columns, 8, 8]; "tables", uint16 [3, 8, 8]; "size", int64 [2]: height and width.
 
     Raises:
-        UnsupportedError: another colour model, or sampling that does not divide luma's.
+        UnsupportedError: the file has another colour model, or sampling factors that do not divide those of luma.
 
     Example:
         >>> inputs = inputs_of(redecode.read("examples/parrots-q10.jpg"))
@@ -38,15 +38,15 @@ def inputs_of(image: JpegImage) -> dict[str, NDArray[Any]]:
     (wide, high), *_ = (component.sampling for component in image.components)
     if (wide, high) != image.max_sampling or any(wide % c.sampling[0] or high % c.sampling[1] for c in image.components):
         raise UnsupportedError(f"the graph cannot restore a file of this chroma subsampling ({image.subsampling})")
-    # Luma in whole MCUs, and in whole pairs of blocks.
+    # Pad luma to whole MCUs and to pairs of blocks.
     rows, columns = (_whole(-(-side // 8), np.lcm(EVEN, most)) for side, most in ((image.height, high), (image.width, wide)))
     found: dict[str, NDArray[Any]] = {}
     for name, component in zip(COMPONENTS, image.components, strict=False):
         h, v = component.sampling
-        found[name] = _filled_up(component.coefficients, rows * v // high, columns * h // wide)
+        found[name] = _padded(component.coefficients, rows * v // high, columns * h // wide)
     tables = [component.table for component in image.components]
     if image.gray:
-        # No colour, at full size.
+        # Zero chroma at full size.
         found |= {name: np.zeros_like(found["luma"]) for name in COMPONENTS[1:]}
         tables += [np.ones((8, 8), np.uint16)] * 2
     return {**found, "tables": np.stack(tables), "size": np.array([image.height, image.width])}
@@ -56,9 +56,9 @@ def _whole(length: int, unit: np.integer[Any]) -> int:
     return int(-(-length // unit) * unit)
 
 
-def _filled_up(blocks: NDArray[np.int16], rows: int, columns: int) -> NDArray[np.int16]:
-    """As many rows and columns of blocks; zeros where there are none, and without those that are too many."""
-    filled = np.zeros((rows, columns, 8, 8), np.int16)
+def _padded(blocks: NDArray[np.int16], rows: int, columns: int) -> NDArray[np.int16]:
+    """Pad or crop blocks to a number of rows and columns; the padding is zero."""
+    padded = np.zeros((rows, columns, 8, 8), np.int16)
     inside = blocks[:rows, :columns]
-    filled[: len(inside), : inside.shape[1]] = inside
-    return filled
+    padded[: len(inside), : inside.shape[1]] = inside
+    return padded

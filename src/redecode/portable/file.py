@@ -1,4 +1,4 @@
-"""A JPEG file in a graph: its components, their samples and coefficients, and what these make of planes."""
+"""A JPEG file in a graph: its components with samples and coefficients, and the operations on planes that depend on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .nodes import Nodes, Operand, Value
 
 MIDDLE = np.float32(128)
 PIXELS = dct.BLOCK**2
-# Luma as libjpeg's encoder makes it, in 16 bits of fraction: sums of whole numbers below 2^24, which float32 holds exactly.
+# Weights of luma in libjpeg's encoder, with 16 fractional bits: the sums are integers below 2^24, which float32 represents exactly.
 _LUMA, _ONE = (19595, 38470, 7471), 65536
 
 
@@ -24,11 +24,11 @@ class Component:
     """A component of the file.
 
     Attributes:
-        quantized: float32 [rows, columns, 8, 8].
-        table: float32 [8, 8], steps.
-        covers: rows and columns of pixels that a sample stands for, int64 [1] each.
-        full: whether that is one pixel for sure.
-        exists: bool [rows, columns], which of the blocks are within the picture's border.
+        quantized: quantized coefficients, float32 [rows, columns, 8, 8].
+        table: quantization steps, float32 [8, 8].
+        covers: rows and columns of pixels that share a sample, int64 [1] each.
+        full: whether the component is known to be at full size.
+        exists: whether a block lies within the picture's border, bool [rows, columns].
     """
 
     quantized: Value
@@ -38,7 +38,7 @@ class Component:
     exists: Value
 
     def samples(self, coefficients: Value) -> Value:
-        """The samples of coefficients, centred on 0: float32 [8 rows, 8 columns]."""
+        """Samples from coefficients, centred on 0: float32 [8 rows, 8 columns]."""
         blocks = _transformed(coefficients, dct.MATRIX)
         return blocks.transpose(0, 2, 1, 3).reshape(self._length(0), self._length(1))
 
@@ -51,24 +51,24 @@ class Component:
         return _transformed(blocks.transpose(0, 2, 1, 3), dct.MATRIX.T)
 
     def spread(self, samples: Value) -> Value:
-        """Samples, each repeated over the pixels that it stands for."""
+        """Repeat samples over the pixels that share them."""
         if self.full:
             return samples
         (down, right), (rows, columns) = self.covers, (self._length(0), self._length(1))
         return samples.reshape(rows, 1, columns, 1).expand(rows, down, columns, right).reshape(rows * down, columns * right)
 
     def spread_blocks(self, blocks: Value) -> Value:
-        """A figure for each block [rows, columns], repeated over its pixels."""
+        """Repeat values of blocks [rows, columns] over their pixels."""
         rows, columns = blocks.length(0), blocks.length(1)
         wide = blocks.reshape(rows, 1, columns, 1).expand(rows, dct.BLOCK, columns, dct.BLOCK)
         return self.spread(wide.reshape(self._length(0), self._length(1)))
 
     def agreeing(self, plane: Value) -> Value:
-        """Which blocks of a full-size plane are rounded to this component's coefficients, or do not exist: bool [rows, columns]."""
+        """Whether blocks of a full-size plane have this component's coefficients after rounding, or do not exist: bool [rows, columns]."""
         return (self.coefficients(plane) / self.table).rint().equals(self.quantized).all(2, 3) | ~self.exists
 
     def explained(self, plane: Value) -> Value:
-        """In which blocks of a full-size plane rounding alone explains that they do not agree: bool [rows, columns]."""
+        """Whether rounding alone explains that blocks of a full-size plane do not agree: bool [rows, columns]."""
         found = self.coefficients(plane)
         half, middle = self.table / 2, self.quantized * self.table
         outside = found.clip(middle - half, middle + half) - found
@@ -82,15 +82,16 @@ class Component:
 class File:
     """The file, or some of its MCUs side by side.
 
-    Its planes are as large as its blocks. What lies beyond the picture's border in them is made a repetition of the last pixels, as
-    encoders do, wherever something depends on it.
+    Planes have the size of all blocks. Pixels beyond the picture's border repeat the last pixels inside, as in encoders, wherever results
+    depend on them.
 
     Attributes:
         components: Y, Cb and Cr.
-        inside: for each axis the indices of its pixels, those beyond the border replaced by the last one inside: int64 [H] and [W].
-        size: of the picture, int64 [1] each.
+        inside: indices of the pixels of each axis, int64 [H] and [W]; those beyond the border are replaced by the last one inside.
+        size: height and width of the picture, int64 [1] each.
         mcu: rows and columns of luma blocks in an MCU, int64 [1] each.
-        extension: for each pixel, int64 [H · W], where in the flat plane the one is that it repeats, or itself; None where `inside` tells.
+        extension: for each pixel, its own index in the flattened plane, or the index of the pixel that it repeats, int64 [H · W]; None for
+            the whole file, for which `inside` suffices.
     """
 
     components: tuple[Component, ...]
@@ -101,7 +102,7 @@ class File:
 
     @classmethod
     def of_inputs(cls, nodes: Nodes) -> File:
-        """The inputs that hold the file."""
+        """Declare the graph's inputs for the file."""
         blocks = [nodes.input(name, np.int16, [f"{name}_rows", f"{name}_columns", 8, 8]) for name in COMPONENTS]
         steps = nodes.input("tables", np.uint16, [3, 8, 8]).astype(np.float32)
         given = nodes.input("size", np.int64, [2])
@@ -118,14 +119,14 @@ class File:
         return cls(tuple(components), (inside[0], inside[1]), size, (mcu[0], mcu[1]))
 
     def extended(self, planes: Value, rank: int = 3) -> Value:
-        """Planes [..., H, W] with what lies beyond the picture's border replaced by the last pixels inside."""
+        """Replace pixels of planes [..., H, W] beyond the picture's border by the last pixels inside."""
         if self.extension is None:
             return planes.take(self.inside[0], rank - 2).take(self.inside[1], rank - 1)
         rows, columns = planes.length(1), planes.length(2)
         return planes.reshape(3, -1).take(self.extension, 1).reshape(3, rows, columns)
 
     def cropped(self, plane: Value) -> Value:
-        """The part of [H, W, …] that the picture shows."""
+        """Crop [H, W, …] to the size of the picture."""
         return plane.part(0, 0, self.size[0]).part(1, 0, self.size[1])
 
     def planes(self) -> Value:
@@ -134,7 +135,7 @@ class File:
         return self.extended(stacked([luma, *map(self._enlarged, self.components[1:], chroma)]))
 
     def _enlarged(self, component: Component, samples: Value) -> Value:
-        """Samples to full size, linearly between their centres."""
+        """Upsample to full size, by linear interpolation between sample centres."""
         for axis in (1, 0):
             cover, length = component.covers[axis], samples.length(axis)
             samples = samples.take(numbers(length).least(_divided(self.size[axis], cover) - 1), axis)
@@ -143,11 +144,11 @@ class File:
         return samples
 
     def moved(self, planes: Value, moves: Sequence[Value]) -> Value:
-        """Planes with corrections of each component's coefficients, float32 [3, H, W]."""
+        """Add corrections of each component's coefficients to planes, float32 [3, H, W]."""
         return planes + stacked([c.spread(c.samples(move)) for c, move in zip(self.components, moves, strict=True)])
 
     def projected(self, planes: Value, margin: Operand = projection.MARGIN) -> Value:
-        """As :func:`redecode.restoration.projection.project`."""
+        """The counterpart of :func:`redecode.restoration.projection.project`."""
         moves = []
         for component, plane in zip(self.components, unstacked(planes), strict=True):
             found = component.coefficients(plane)
@@ -158,7 +159,7 @@ class File:
         return self.moved(planes, moves)
 
     def agreeing(self, pixels: Value) -> list[Value]:
-        """As :func:`redecode.restoration.projection.agreeing_blocks`, of float32 [3, H, W]."""
+        """The counterpart of :func:`redecode.restoration.projection.agreeing_blocks`, for pixels float32 [3, H, W]."""
         channels = unstacked(pixels)
         red, green, blue = (channel * np.float32(weight) for channel, weight in zip(channels, _LUMA, strict=True))
         luma = ((red + green + blue + np.float32(_ONE // 2)) / _ONE).floor()
@@ -166,18 +167,18 @@ class File:
         return [component.agreeing(plane) for component, plane in zip(self.components, planes, strict=True)]
 
     def explained(self, pixels: Value) -> list[Value]:
-        """As :func:`redecode.restoration.projection.explained_blocks`, of float32 [3, H, W]."""
+        """The counterpart of :func:`redecode.restoration.projection.explained_blocks`, for pixels float32 [3, H, W]."""
         channels = unstacked(pixels)
         planes = [weighted(channels, row) for row in colour.RGB_TO_YCBCR]
         planes = [planes[0], *(plane + MIDDLE for plane in planes[1:])]
         return [component.explained(plane) for component, plane in zip(self.components, planes, strict=True)]
 
     def strip(self, indices: Value) -> File:
-        """Some of the MCUs, counted row by row, side by side."""
+        """Select MCUs, numbered row by row, and put them side by side."""
         count, (high, wide) = indices.length(0), (side * dct.BLOCK for side in self.mcu)
         components = tuple(self._strip_of(component, indices) for component in self.components)
         across = self.inside[1].length(0) / wide
-        # Within their MCU, rows [H, MCUs, 1] and columns [1, MCUs, W] of the last pixels inside.
+        # Positions within their MCU: rows [H, MCUs, 1] and columns [1, MCUs, W], limited to the last pixels inside.
         first = [(index * side).reshape(1, -1, 1) for index, side in ((indices / across, high), (indices % across, wide))]
         down = numbers(high).reshape(-1, 1, 1).least(self.size[0] - 1 - first[0])
         right = numbers(wide).reshape(1, 1, -1).least(self.size[1] - 1 - first[1])
@@ -198,12 +199,12 @@ class File:
         return replace(component, quantized=cut(component.quantized), exists=exists)
 
     def cut(self, planes: Value, indices: Value) -> Value:
-        """Those MCUs' parts of planes [3, H, W], side by side."""
+        """The parts of planes [3, H, W] in these MCUs, side by side."""
         high, wide = (side * dct.BLOCK for side in self.mcu)
         return self._by_mcu(planes).take(indices).transpose(1, 2, 0, 3).reshape(3, high, indices.length(0) * wide)
 
     def pasted(self, strip: Value, indices: Value, planes: Value) -> Value:
-        """Planes [3, H, W] with such parts in their place."""
+        """Write the parts of a strip back into planes [3, H, W], the inverse of :meth:`cut`."""
         high, wide = (side * dct.BLOCK for side in self.mcu)
         rows, columns = (inside.length(0) / side for inside, side in zip(self.inside, (high, wide), strict=True))
         parts = strip.reshape(3, high, indices.length(0), wide).transpose(2, 0, 1, 3)
@@ -211,41 +212,41 @@ class File:
         return whole.reshape(rows, columns, 3, high, wide).transpose(2, 0, 3, 1, 4).reshape(3, rows * high, columns * wide)
 
     def _by_mcu(self, planes: Value) -> Value:
-        """[3, H, W] to [MCUs, 3, h, w]."""
+        """Reshape planes [3, H, W] to [MCUs, 3, h, w]."""
         high, wide = (side * dct.BLOCK for side in self.mcu)
         rows, columns = (inside.length(0) / side for inside, side in zip(self.inside, (high, wide), strict=True))
         return planes.reshape(3, rows, high, columns, wide).transpose(1, 3, 0, 2, 4).reshape(rows * columns, 3, high, wide)
 
 
 def numbers(length: Value) -> Value:
-    """0 … length - 1, int64, of a length [1]."""
+    """The integers 0 … length - 1, int64, for a length [1]."""
     return length.nodes.add("Range", np.array(0), length.reshape(), np.array(1))
 
 
 def _divided(length: Value, by: Operand) -> Value:
-    """Rounded up."""
+    """Division, rounded up."""
     return (length + by - 1) / by
 
 
 def stacked(planes: Sequence[Value]) -> Value:
-    """[H, W] each to [planes, H, W]."""
+    """Stack planes [H, W] to [planes, H, W]."""
     return planes[0].nodes.joined(0, *(plane.nodes.add("Unsqueeze", plane, np.array([0])) for plane in planes))
 
 
 def unstacked(planes: Value) -> list[Value]:
-    """[3, H, W] to three of [H, W]."""
+    """Split [3, H, W] into three planes [H, W]."""
     return [planes.take(np.array(index)) for index in range(3)]
 
 
 def weighted(channels: Sequence[Value], weights: NDArray[np.float32]) -> Value:
-    """As :func:`redecode.codec.colour.weighted`."""
+    """The counterpart of :func:`redecode.codec.colour.weighted`."""
     first, second, third = channels
     total: Value = first * weights[0] + second * weights[1] + third * weights[2]
     return total
 
 
 def to_rgb(planes: Value) -> Value:
-    """As :func:`redecode.codec.colour.to_rgb`: float32 [3, H, W], unclipped."""
+    """The counterpart of :func:`redecode.codec.colour.to_rgb`: float32 [3, H, W], without clipping."""
     luma, blue, red = unstacked(planes)
     blue, red = blue - MIDDLE, red - MIDDLE
     matrix = colour.YCBCR_TO_RGB
@@ -253,11 +254,11 @@ def to_rgb(planes: Value) -> Value:
 
 
 def to_pixels(planes: Value) -> Value:
-    """YCbCr planes to the values of 8-bit pixels, float32 [3, H, W]."""
+    """Convert YCbCr planes to the values of 8-bit RGB pixels, float32 [3, H, W]."""
     return to_rgb(planes).rint().clip(np.float32(0), np.float32(255))
 
 
 def _transformed(blocks: Value, matrix: NDArray[np.float64]) -> Value:
-    """Blocks [rows, columns, 8, 8] times the matrix of the DCT or its inverse, in float64 as the engine: the same pixels everywhere."""
+    """Multiply blocks [rows, columns, 8, 8] by the matrix of the DCT or its inverse, in float64 as in the decoder, for equal pixels."""
     flat = blocks.reshape(0, 0, PIXELS).astype(np.float64) @ np.ascontiguousarray(matrix)
     return flat.astype(np.float32).reshape(0, 0, dct.BLOCK, dct.BLOCK)

@@ -1,8 +1,8 @@
 """The whole method as one ONNX graph: from a JPEG's quantized coefficients to restored pixels.
 
-It does what :class:`redecode.Decoder` does with a gray or YCbCr file as it is: plain decode, L_B with its shrinkage, L_T, orientation
-diversity and mask, fusion, projection, repair and colour. Earlier compressions (:mod:`redecode.codec.recompression`) remain with the
-engine. docs/browser.md has the contract.
+It computes the same as :class:`redecode.Decoder` for a gray or YCbCr file: plain decode, L_B with shrinkage, L_T, orientation diversity and
+mask, fusion, projection, repair and colour conversion. It ignores earlier compressions (:mod:`redecode.codec.recompression`).
+docs/browser.md describes inputs and outputs.
 """
 
 from __future__ import annotations
@@ -26,20 +26,23 @@ from .file import MIDDLE, PIXELS, Component, File, stacked, unstacked
 from .nodes import Nodes, Value
 from .repair import repaired
 
-# "whole" is the method; the other two are its halves, between which the amount of texture may change without running the networks again.
+# Parts of the method: "layers" and "finish" are two halves of "whole", so that the amount of texture can change without the networks.
 Part = Literal["whole", "layers", "finish"]
 
 
 def build(part: Part = "whole", preset: Preset = weights.DEFAULT_PRESET, precision: Precision = "int8") -> onnx.ModelProto:
-    """The graph, with the shipped networks of a preset in it.
+    """Build the graph with the shipped networks of a preset.
 
     Args:
-        part: "whole"; or "layers", which gives L_B, L_T and the mask, and "finish", which takes them and the amount of texture.
+        part: "whole"; or "layers", whose outputs are L_B, L_T and the mask, and "finish", whose inputs are these and the amount of texture.
         preset: one of redecode.weights.PRESETS.
-        precision: one of redecode.weights.PRECISIONS, of the networks.
+        precision: precision of the networks, one of redecode.weights.PRECISIONS.
+
+    Returns:
+        The ONNX model.
 
     Raises:
-        DependencyError: a network is missing in this installation.
+        DependencyError: this installation lacks a network.
 
     Example:
         >>> [one.name for one in build("whole").graph.input]
@@ -67,11 +70,11 @@ def build(part: Part = "whole", preset: Preset = weights.DEFAULT_PRESET, precisi
 
 
 def _metadata(part: Part, preset: Preset, precision: Precision, networks: dict[str, weights.Weights]) -> dict[str, str]:
-    """What the file tells of itself."""
+    """Properties of the model, stored in the ONNX file."""
     from .. import __version__
 
     records = [network.record for network in networks.values()]
-    told = {
+    properties = {
         "redecode": __version__,
         "part": part,
         "preset": preset,
@@ -82,7 +85,7 @@ def _metadata(part: Part, preset: Preset, precision: Precision, networks: dict[s
         "networks": {record["name"]: record["sha256"][precision] for record in records},
         "licence": f"Apache-2.0. {records[0]['licence']}",
     }
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in properties.items()}
 
 
 def _layers(file: File, networks: dict[str, weights.Weights]) -> tuple[Value, Value, Value]:
@@ -99,7 +102,7 @@ def _layers(file: File, networks: dict[str, weights.Weights]) -> tuple[Value, Va
 
 
 def _restored(file: File, plain: Value, network: weights.Weights, prefix: str) -> Value:
-    """What a network makes of the plain decode, but for where that is exact."""
+    """The result of a network for the plain decode, except where the plain decode is exact."""
     nodes = plain.nodes
     rows, columns = file.inside
     scaled = ((plain - MIDDLE) * np.float32(1 / 255)).reshape(1, 3, rows.length(0), columns.length(0))
@@ -110,7 +113,7 @@ def _restored(file: File, plain: Value, network: weights.Weights, prefix: str) -
 
 
 def _nearest_quality(table: Value) -> Value:
-    """The quality factor of a luma table, float32 [], as :func:`redecode.codec.quality.nearest_quality` finds it."""
+    """The quality factor of a luma table, float32 []: the counterpart of :func:`redecode.codec.quality.nearest_quality`."""
     logs = table.most(1).astype(np.float64).log().reshape(1, PIXELS)
     distance = abs(logs - np.log(STANDARD[:, 0].astype(np.float64))).mean(1)
     best = distance.nodes.add("ArgMin", distance, dtype=np.int64, axis=0, keepdims=0)
@@ -123,7 +126,7 @@ def _weight(quality: Value, blend: tuple[int, int]) -> Value:
 
 
 def _shrunk(file: File, planes: Value, factors: NDArray[np.float32]) -> Value:
-    """As :func:`redecode.restoration.shrinkage.shrink`."""
+    """The counterpart of :func:`redecode.restoration.shrinkage.shrink`."""
     finer = shrinkage.refined(factors)
     flat = finer.reshape(-1)
     moves = []
@@ -136,7 +139,7 @@ def _shrunk(file: File, planes: Value, factors: NDArray[np.float32]) -> Value:
 
 
 def _factor_places(component: Component, distance: Value, shape: tuple[int, ...]) -> Value:
-    """As :func:`redecode.restoration.shrinkage.factor_places`, int32 [rows, columns, 8, 8]."""
+    """The counterpart of :func:`redecode.restoration.shrinkage.factor_places`, int32 [rows, columns, 8, 8]."""
     nodes = distance.nodes
     _, sides, steps, columns = shape
     scale = np.float32(shrinkage.TABLE_COLUMNS * columns // shrinkage.TABLE_SHAPE[3])
@@ -152,7 +155,7 @@ def _factor_places(component: Component, distance: Value, shape: tuple[int, ...]
 
 
 def _mask(file: File, luma: Value) -> Value:
-    """As :func:`redecode.restoration.mask.region_mask` of :func:`redecode.restoration.mask.orientation_diversity`: bool [H, W]."""
+    """The counterpart of :func:`redecode.restoration.mask.region_mask` with orientation_diversity: bool [H, W]."""
     nodes = luma.nodes
     padded = nodes.add("Pad", luma, np.array([1, 1, 1, 1]), mode="edge")
     columns = padded.part(0, 0, -2) + padded.part(0, 1, -1) + padded.part(0, 2)
@@ -165,12 +168,12 @@ def _mask(file: File, luma: Value) -> Value:
 
 
 def _orientation(dx: Value, dy: Value) -> Value:
-    """The bin of a gradient's orientation, float32: how many of the bins' lower borders, but the first, lie below it.
+    """The bin of a gradient's orientation, float32: the number of lower borders of bins, except the first, that lie below it.
 
-    ONNX has no atan2. A direction within [0°, 180°) is beyond the angle φ where dy cos φ ≥ dx sin φ.
+    ONNX has no atan2. A direction within [0°, 180°) exceeds the angle φ if dy cos φ ≥ dx sin φ.
     """
     nodes = dx.nodes
-    # As float32 rounds 180° less very little to 180°, which is 0°.
+    # In float32, angles just below 180° round to 180°, which counts as 0°.
     level = abs(dy) <= abs(dx) * np.float32(np.spacing(np.float32(math.pi)) / 2)
     x = nodes.where(level, abs(dx), nodes.where(dy < 0, -dx, dx))
     y = nodes.where(level, np.float32(0), abs(dy))
@@ -184,7 +187,7 @@ def _orientation(dx: Value, dy: Value) -> Value:
 
 
 def _widened(planes: Value, reach: int, low: bool = False) -> Value:
-    """The greatest value within reach in all directions, or the least: float32 [3, H, W]. Nothing lies beyond the border."""
+    """The maximum, or the minimum, within `reach` in all directions, inside the border: float32 [3, H, W]."""
     nodes = planes.nodes
     side = 2 * reach + 1
     batch = nodes.add("Unsqueeze", -planes if low else planes, np.array([0]))
@@ -194,7 +197,7 @@ def _widened(planes: Value, reach: int, low: bool = False) -> Value:
 
 
 def _exact_kept(file: File, restored: Value, plain: Value) -> Value:
-    """As :func:`redecode.restoration.exact.keep_exact`, float32 [3, H, W]."""
+    """The counterpart of :func:`redecode.restoration.exact.keep_exact`, float32 [3, H, W]."""
     nodes = plain.nodes
     blocks = [file.components[0].quantized.length(axis) for axis in (0, 1)]
     grid = plain.reshape(3, blocks[0], dct.BLOCK, blocks[1], dct.BLOCK)
@@ -219,18 +222,18 @@ def _exact_kept(file: File, restored: Value, plain: Value) -> Value:
 
 
 def _beside_sharp(even: Value, level: Value, step: Value, axis: int) -> Value:
-    """The even blocks with a sharp border, across an axis, to another even block: bool [3, rows, columns]."""
+    """Even blocks with a sharp border to another even block along an axis: bool [3, rows, columns]."""
     jump = abs(level.part(axis, 1) - level.part(axis, 0, -1)) >= step * exact.SHARP
     return _both_sides(even.part(axis, 1) & even.part(axis, 0, -1) & jump, axis)
 
 
 def _both_sides(between: Value, axis: int) -> Value:
-    """What holds between two neighbours along an axis, for each of both."""
+    """Assign a property of pairs of neighbours along an axis to both of them."""
     return _shifted(between, axis, first=True) | _shifted(between, axis, first=False)
 
 
 def _shifted(values: Value, axis: int, first: bool) -> Value:
-    """One longer along an axis, False first or last."""
+    """Extend by one along an axis, with False at the beginning or at the end."""
     nodes = values.nodes
     pads = [0] * 6
     pads[axis if first else axis + 3] = 1
@@ -238,7 +241,7 @@ def _shifted(values: Value, axis: int, first: bool) -> Value:
 
 
 def _joined_even(blocks: Value, even: Value, level: Value) -> Value:
-    """The blocks, and even ones of the same level that a chain joins to them, as in :mod:`redecode.restoration.exact`."""
+    """The blocks, and even blocks of the same level connected to them by a chain, as in :mod:`redecode.restoration.exact`."""
     same = {}
     for axis in (1, 2):
         alike = abs(level.part(axis, 1) - level.part(axis, 0, -1)) <= np.float32(exact.NOISE)
@@ -252,7 +255,7 @@ def _joined_even(blocks: Value, even: Value, level: Value) -> Value:
 
 
 def _finish(file: File, base: Value, texture: Value, where: Value, amount: Value) -> tuple[Value, Value]:
-    """Fusion, projection, repair and colour: pixels, uint8 [height, width, 3], and how many blocks of each MCU contradict the file."""
+    """Fusion, projection, repair and colour conversion: pixels, uint8 [height, width, 3], and number of contradicting blocks per MCU."""
     fused = file.extended(base + amount * where.astype(np.float32) * (texture - base))
     pixels, contradicting = repaired(file, file.extended(file.projected(fused)))
     return file.cropped(pixels.astype(np.uint8).transpose(1, 2, 0)), contradicting

@@ -1,6 +1,6 @@
 """Write ONNX graphs as expressions.
 
-A :class:`Value` is what a node gives; operators and methods add nodes to its graph::
+A :class:`Value` is the output of a node; its operators and methods add nodes to the graph::
 
     nodes = Nodes()
     plane = nodes.input("plane", np.float32, ["rows", "columns"])
@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import DTypeLike, NDArray
 from onnx import helper, numpy_helper
 
-# The operators' version is that of the shipped networks, which are put into these graphs; the file format's is theirs, too.
+# Versions of the operators and of the file format: the same as in the shipped networks, which are inserted into these graphs.
 OPSET, IR_VERSION = 20, 10
 
 Operand = Union["Value", NDArray[Any], np.generic, float]
@@ -28,12 +28,12 @@ Operand = Union["Value", NDArray[Any], np.generic, float]
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """What a node gives.
+    """The output of a node.
 
     Attributes:
         nodes: the graph.
-        name: in the graph.
-        dtype: of the elements.
+        name: name of the output in the graph.
+        dtype: type of the elements.
     """
 
     nodes: Nodes
@@ -101,7 +101,7 @@ class Value:
         return self._with("Max", other)
 
     def clip(self, low: Operand, high: Operand) -> Value:
-        """Within bounds."""
+        """Limit to bounds."""
         return self.most(low).least(high)
 
     def sqrt(self) -> Value:
@@ -117,21 +117,21 @@ class Value:
         return self.nodes.add("Round", self)
 
     def astype(self, dtype: DTypeLike) -> Value:
-        """Of another type."""
+        """Convert to another type."""
         if np.dtype(dtype) == self.dtype:
             return self
         return self.nodes.add("Cast", self, dtype=dtype, to=_element(dtype))
 
     def reshape(self, *shape: Operand) -> Value:
-        """In another shape: lengths, of which those that depend on the input are values."""
+        """Reshape; lengths that depend on the inputs are given as values."""
         return self.nodes.add("Reshape", self, self.nodes.shape(*shape))
 
     def expand(self, *shape: Operand) -> Value:
-        """Repeated along axes of length 1, as broadcasting does."""
+        """Repeat along axes of length 1, like broadcasting."""
         return self.nodes.add("Expand", self, self.nodes.shape(*shape))
 
     def transpose(self, *axes: int) -> Value:
-        """With its axes in another order."""
+        """Permute the axes."""
         return self.nodes.add("Transpose", self, perm=axes)
 
     def length(self, axis: int) -> Value:
@@ -139,12 +139,12 @@ class Value:
         return self.nodes.add("Shape", self, dtype=np.int64, start=axis, end=axis + 1)
 
     def part(self, axis: int, first: Operand, last: Operand | None = None) -> Value:
-        """A slice along an axis; None is its end."""
+        """A slice along an axis; None means up to its end."""
         bounds = [self.nodes.shape(np.iinfo(np.int64).max if edge is None else edge) for edge in (first, last)]
         return self.nodes.add("Slice", self, *bounds, np.array([axis]))
 
     def take(self, indices: Operand, axis: int = 0) -> Value:
-        """Elements along an axis, by their indices."""
+        """Select elements along an axis by their indices."""
         return self.nodes.add("Gather", self, indices, axis=axis)
 
     def lowest(self, *axes: int, keep: bool = False) -> Value:
@@ -160,11 +160,11 @@ class Value:
         return self._reduced("ReduceMean", axes, keep)
 
     def all(self, *axes: int) -> Value:
-        """Whether a bool holds everywhere over axes."""
+        """Whether all bools over axes are True."""
         return self.astype(np.float32).lowest(*axes) > 0
 
     def any(self, *axes: int) -> Value:
-        """Whether a bool holds anywhere over axes."""
+        """Whether any bool over axes is True."""
         return self.astype(np.float32).highest(*axes) > 0
 
     def floor(self) -> Value:
@@ -183,10 +183,10 @@ class Value:
 
 
 class Nodes:
-    """A graph in the making."""
+    """A graph under construction."""
 
     def __init__(self) -> None:
-        # Of the graph, or of the loop's body that is being written.
+        # Nodes of the graph, or of the body of a loop while it is written.
         self._nodes: list[onnx.NodeProto] = []
         self._numbers = count()
         self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
@@ -195,7 +195,7 @@ class Nodes:
         self._outputs: list[onnx.ValueInfoProto] = []
 
     def input(self, name: str, dtype: DTypeLike, shape: Sequence[int | str]) -> Value:
-        """An input; the lengths of its axes are numbers, or names where they are free."""
+        """Declare an input; the lengths of its axes are numbers, or names if they are variable."""
         self._inputs.append(helper.make_tensor_value_info(name, _element(dtype), list(shape)))
         return Value(self, name, np.dtype(dtype))
 
@@ -205,7 +205,7 @@ class Nodes:
         self._outputs.append(helper.make_tensor_value_info(name, _element(value.dtype), list(shape)))
 
     def constant(self, value: Operand, dtype: DTypeLike | None = None) -> Value:
-        """A number or an array as a value; values stay what they are."""
+        """Convert a number or an array to a value; values are returned unchanged."""
         if isinstance(value, Value):
             return value
         array = np.asarray(value, dtype if np.ndim(value) == 0 or dtype is None else None)
@@ -215,19 +215,19 @@ class Nodes:
         return Value(self, self._constants[key].name, array.dtype)
 
     def shape(self, *lengths: Operand) -> Value:
-        """Lengths as one value, int64 [lengths]."""
+        """Combine lengths into a value, int64 [lengths]."""
         if not any(isinstance(length, Value) for length in lengths):
             return self.constant(np.array(lengths, np.int64))
         return self.add("Concat", *(one if isinstance(one, Value) else np.array([one], np.int64) for one in lengths), axis=0)
 
     def add(self, kind: str, *operands: Operand | None, dtype: DTypeLike | None = None, **attributes: Any) -> Value:
-        """A node with one output.
+        """Add a node with one output.
 
         Args:
-            kind: the operator.
-            operands: None leaves an input out.
-            dtype: of the output; None is the first operand's.
-            attributes: the operator's.
+            kind: name of the operator.
+            operands: inputs of the node; None for an omitted input.
+            dtype: type of the output; None for the type of the first operand.
+            attributes: attributes of the operator.
         """
         values = [None if operand is None else self.constant(operand) for operand in operands]
         name = f"{kind}_{next(self._numbers)}"
@@ -236,23 +236,23 @@ class Nodes:
         return Value(self, name, first.dtype if dtype is None else np.dtype(dtype))
 
     def where(self, condition: Value, one: Operand, other: Operand) -> Value:
-        """One where the condition holds, else the other."""
+        """Select `one` where the condition is True, else `other`."""
         dtype = one.dtype if isinstance(one, Value) else other.dtype if isinstance(other, Value) else None
         values = self.constant(one, dtype), self.constant(other, dtype)
         return self.add("Where", condition, *values, dtype=values[0].dtype)
 
     def joined(self, axis: int, *values: Value) -> Value:
-        """One after the other along an axis."""
+        """Concatenate values along an axis."""
         return self.add("Concat", *values, axis=axis)
 
     def loop(self, most: int, going: Value, states: Sequence[Value], step: Callable[..., tuple[Value, Sequence[Value]]]) -> list[Value]:
-        """Repeat a step.
+        """Add a loop.
 
         Args:
-            most: times.
-            going: bool [], whether the first step is to be taken.
-            states: what the first step is given.
-            step: takes the states; gives whether another step is to be taken, bool [], and the states that it is given.
+            most: maximum number of steps.
+            going: whether to run the first step, bool [].
+            states: states before the first step.
+            step: function from the states to whether to run another step, bool [], and the new states.
 
         Returns:
             The states after the last step.
@@ -276,12 +276,12 @@ class Nodes:
         return [Value(self, name, state.dtype) for name, state in zip(names, states, strict=True)]
 
     def network(self, model: onnx.ModelProto, prefix: str, **inputs: Value) -> Value:
-        """The only output of another graph.
+        """Insert another graph and return its only output.
 
         Args:
-            model: the other graph, of this OPSET.
-            prefix: put before the names in it.
-            inputs: its inputs.
+            model: the other graph, with this OPSET.
+            prefix: prefix for the names in it.
+            inputs: values of its inputs, by their names.
         """
         names = {"": "", **{name: value.name for name, value in inputs.items()}}
         for tensor in model.graph.initializer:
@@ -298,7 +298,7 @@ class Nodes:
         return Value(self, names[model.graph.output[0].name], np.dtype(np.float32))
 
     def model(self, name: str, metadata: dict[str, str] | None = None) -> onnx.ModelProto:
-        """The finished graph, checked."""
+        """The complete model, validated by ONNX's checker."""
         constants = [*self._constants.values(), *self._weights]
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="redecode")

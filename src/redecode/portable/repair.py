@@ -1,6 +1,6 @@
-"""From projected planes to 8-bit pixels that agree with the file, as :mod:`redecode.restoration.repair`.
+"""Rounding of projected planes to 8-bit pixels that agree with the file, the counterpart of :mod:`redecode.restoration.repair`.
 
-The MCUs in which that fails are put side by side, and repaired together; loops end when nothing is left to repair.
+MCUs that do not agree are put side by side and repaired together; the loops end when nothing is left to repair.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from .nodes import Value
 
 
 def repaired(file: File, planes: Value) -> tuple[Value, Value]:
-    """Pixels, and how they relate to the file.
+    """Round planes to pixels, and repair blocks that contradict the file.
 
     Args:
         file: the file.
-        planes: projected, float32 [3, H, W].
+        planes: projected planes, float32 [3, H, W].
 
     Returns:
-        The values of 8-bit pixels, float32 [3, H, W]; and for each MCU, uint8 [rows, columns], how many of its blocks contradict the file:
-        they do not have its coefficients, and rounding does not explain that.
+        Values of 8-bit pixels, float32 [3, H, W]; and for each MCU the number of blocks that contradict the file, uint8 [rows, columns]:
+        blocks without the file's coefficients, where rounding does not explain the difference.
     """
     nodes = planes.nodes
     pixels = to_pixels(planes)
     whole = _Mcus(file, _mcu_count(file))
     failing = ~whole.all(file.agreeing(pixels))
-    # One at least, so that there is something for the operators to work on.
+    # Select at least one MCU, as some operators do not accept empty inputs.
     first = nodes.add("Equal", nodes.add("Range", np.array(0), failing.length(0).reshape(), np.array(1)), np.array(0), dtype=bool)
     indices = nodes.add("NonZero", failing | first, dtype=np.int64).reshape(-1)
     strip = _Mcus(file.strip(indices), (_one(indices), indices.length(0)))
@@ -62,58 +62,58 @@ def _one(value: Value) -> Value:
 
 @dataclass(frozen=True)
 class _Mcus:
-    """What belongs to which MCU.
+    """The grid of MCUs: conversion between values of MCUs, blocks and pixels.
 
     Attributes:
         file: the file.
-        count: rows and columns of its MCUs, int64 [1] each.
+        count: number of rows and columns of MCUs, int64 [1] each.
     """
 
     file: File
     count: tuple[Value, Value]
 
     def all(self, blocks: Sequence[Value]) -> Value:
-        """Whether something holds for all blocks of an MCU: a bool for each block of some components to bool [MCUs]."""
+        """Whether all blocks of each MCU are True, given bools for the blocks of some components: bool [MCUs]."""
         return functools.reduce(operator.and_, (self._by_mcu(own).all(1, 3).reshape(-1) for own in blocks))
 
     def any(self, blocks: Sequence[Value]) -> Value:
-        """Whether it holds for any of them."""
+        """Whether any block of each MCU is True: bool [MCUs]."""
         return ~self.all([~own for own in blocks])
 
     def counts(self, blocks: Sequence[Value]) -> list[Value]:
-        """For how many blocks of each component it holds, float32 [MCUs] each."""
+        """Number of True blocks of each MCU, for each component: float32 [MCUs] each."""
         return [self._by_mcu(own).astype(np.float32).sum(1, 3).reshape(-1) for own in blocks]
 
     def over_blocks(self, mcus: Value, blocks: Value) -> Value:
-        """A bool for each MCU, repeated over its blocks, of which there are as many as of those given."""
+        """Repeat bools of MCUs over their blocks, in the shape of `blocks`."""
         grid = self._by_mcu(blocks)
         wide = mcus.reshape(self.count[0], 1, self.count[1], 1).expand(*(grid.length(axis) for axis in range(4)))
         return wide.reshape(blocks.length(0), blocks.length(1))
 
     def over_pixels(self, mcus: Value) -> Value:
-        """A bool for each MCU, repeated over its pixels: [H, W]."""
+        """Repeat bools of MCUs over their pixels: [H, W]."""
         luma = self.file.components[0]
         return luma.spread_blocks(self.over_blocks(mcus, luma.exists))
 
     def where(self, mcus: Value, one: Sequence[Value], other: Sequence[Value]) -> list[Value]:
-        """A bool for each block of each component: one in some MCUs, the other elsewhere."""
+        """Select bools of blocks: `one` in the given MCUs, `other` elsewhere, for each component."""
         there = [self.over_blocks(mcus, own) for own in one]
         return [(a & own) | (b & ~own) for a, b, own in zip(one, other, there, strict=True)]
 
     def moved_means(self, change: Value) -> Value:
-        """By how much the mean of any 8×8 block changes, at most: [3, H, W] to float32 [MCUs]."""
+        """The largest change of the mean of an 8×8 block in each MCU, given the change of pixels [3, H, W]: float32 [MCUs]."""
         rows, columns = (self.file.components[0].quantized.length(axis) for axis in (0, 1))
         means = abs(change.reshape(3, rows, dct.BLOCK, columns, dct.BLOCK).mean(2, 4)).highest(0)
         return self._by_mcu(means).highest(1, 3).reshape(-1)
 
     def _by_mcu(self, blocks: Value) -> Value:
-        """[rows, columns] to [rows of MCUs, rows, columns of MCUs, columns]."""
+        """Reshape [rows, columns] to [rows of MCUs, rows, columns of MCUs, columns]."""
         rows, columns = (blocks.length(axis) / self.count[axis] for axis in (0, 1))
         return blocks.reshape(self.count[0], rows, self.count[1], columns)
 
 
 def _unclipped(mcus: _Mcus, planes: Value, pixels: Value) -> tuple[Value, Value, list[Value]]:
-    """Repair what clipping has driven out of the cells: planes, pixels, and the blocks that agree."""
+    """Repair blocks that clipping has moved out of the cells; return planes, pixels, and the blocks that agree."""
     nodes, file = planes.nodes, mcus.file
     agreeing = file.agreeing(pixels)
 
@@ -139,7 +139,7 @@ def _unclipped(mcus: _Mcus, planes: Value, pixels: Value) -> tuple[Value, Value,
 
 
 def _any_pixel(plane: Value) -> Value:
-    """Whether a plane is not 0 anywhere in a block: bool [rows, columns]."""
+    """Whether a plane is nonzero anywhere in each block: bool [rows, columns]."""
     rows, columns = (plane.length(axis) / dct.BLOCK for axis in (0, 1))
     return abs(plane).reshape(rows, dct.BLOCK, columns, dct.BLOCK).highest(1, 3) > 0
 
@@ -151,7 +151,7 @@ def _into_gamut(planes: Value) -> Value:
 
 
 def _no_worse_than(mcus: _Mcus, plain: Value, planes: Value, best: Value, agreeing: list[Value]) -> Value:
-    """The best pixels, blended with the plain decode block by block as far as it takes to agree with the file in as many blocks."""
+    """Blend the best pixels with the plain decode, block by block, until they agree with the file in as many blocks as the plain decode."""
     nodes, file = planes.nodes, mcus.file
     plain_pixels = to_pixels(plain)
     wanted = file.agreeing(plain_pixels)

@@ -1,4 +1,4 @@
-"""ONNX Runtime Web, which the page brings along: one version of the npm package, known by its check sum."""
+"""ONNX Runtime Web, which the static page contains: one version of the npm package, verified by its checksum."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..errors import DependencyError
 
 VERSION = "1.30.0"
 ADDRESS = f"https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
-# As npm states it, of that file.
+# SHA-512 of this file, as published by npm.
 _SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 _SECONDS = 60
-# What of it the page needs, and what it is called there: servers know the type of .js, and not all that of .mjs.
+# Files of the package that the page needs, and their names in the page: not all servers know the media type of .mjs.
 _FILES = {
     "package/dist/ort.wasm.min.mjs": "ort.js",
     "package/dist/ort-wasm-simd-threaded.mjs": "ort-wasm.js",
@@ -43,13 +43,13 @@ IN THE SOFTWARE.
 
 
 def runtime_files(package: Path | None) -> dict[str, bytes]:
-    """The files of ONNX Runtime Web that the page needs, and their licence, by their names there.
+    """The files of ONNX Runtime Web that the page needs, and their licence, by their names in the page.
 
     Args:
-        package: the npm package (ADDRESS) as a file; None fetches it.
+        package: the npm package (ADDRESS) as a file; None to download it.
 
     Raises:
-        DependencyError: it is not the very package that was tested, or cannot be fetched.
+        DependencyError: the package is not the tested one, or cannot be downloaded.
         OSError: the file cannot be read.
     """
     data = _fetched() if package is None else package.read_bytes()

@@ -1,4 +1,4 @@
-"""The page without a server: a folder of files for any web host, which restore pictures in the browser that opens them."""
+"""The static page: a folder of files for any web host, which restores pictures in the browser, without a server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..weights import Preset
 from . import graph
 from .runtime import runtime_files
 
-# The page's own sources; what is made here and there in the same way comes from the server's.
+# Files shared with the server's page, and files of the static page only.
 _SHARED = ("main.js", "viewer.js", "style.css", "icon.svg", "parrots.jpg", "lighthouse.jpg", "buildings.jpg")
 _OWN = ("api.js", "worker.js", "picture.js", "jpeg.js", "metadata.js", "facts.js", "upright.js", "encode.js", "zip.js")
 _POLICY = (
@@ -37,7 +37,7 @@ _MANIFEST = {
     "display": "standalone",
     "icons": [{"src": "page/icon.svg", "type": "image/svg+xml", "sizes": "any"}],
 }
-# Rows and columns of the largest MCUs that the page restores.
+# Rows and columns of pixels of the largest MCUs that the page restores.
 _LARGEST_UNIT = (4 * dct.BLOCK, 4 * dct.BLOCK)
 
 
@@ -45,26 +45,26 @@ def write(folder: Path, runtime: Path | None = None, presets: Iterable[Preset] =
     """Write the page into a folder.
 
     Args:
-        folder: a new or an empty one.
-        runtime: the npm package of ONNX Runtime Web, see :func:`redecode.portable.runtime.runtime_files`.
-        presets: to choose from on the page.
-        overwrite: replace what is in the folder by files of the same names.
+        folder: a new or empty folder.
+        runtime: the npm package of ONNX Runtime Web as a file, see :func:`redecode.portable.runtime.runtime_files`.
+        presets: presets that the page offers.
+        overwrite: whether to accept a folder that is not empty, and to replace files with the same names.
 
     Raises:
-        OutputExistsError: there is something in the folder.
-        DependencyError: ONNX Runtime Web cannot be had, or networks are missing.
+        OutputExistsError: the folder is not empty.
+        DependencyError: ONNX Runtime Web cannot be fetched, or networks are missing.
         OSError: a file cannot be read or written.
     """
     if not overwrite and (not folder.is_dir() or any(folder.iterdir())):
         files.refuse_existing(folder)
     made = page_files(runtime, tuple(presets))
-    # The way in comes last: there is a whole page, or none.
+    # Write index.html last, so that an incomplete page cannot be opened.
     for name in sorted(made, key=lambda name: name == "index.html"):
         files.save(made[name], folder / name, overwrite=overwrite)
 
 
 def page_files(runtime: Path | None, presets: tuple[Preset, ...]) -> dict[str, bytes]:
-    """All files of the page by their names; as :func:`write`."""
+    """Content of all files of the page by name; for arguments and errors see :func:`write`."""
     found = {f"page/ort/{name}": data for name, data in runtime_files(runtime).items()}
     shared, own = resources("redecode.server") / "page", resources(__package__) / "page"
     found |= {f"page/{name}": (shared / name).read_bytes() for name in _SHARED}
@@ -78,7 +78,7 @@ def page_files(runtime: Path | None, presets: tuple[Preset, ...]) -> dict[str, b
 
 
 def _alone(html: str) -> str:
-    """The server's page as one that has none: some lines are for the one, some for the other."""
+    """Convert the server's page into the static page: markers in it enclose lines for one of the two only."""
     html = re.sub(r" *<!-- served: -->\n.*? *<!-- end -->\n", "", html, flags=re.DOTALL)
     html = re.sub(r" *<!-- alone:\n(.*?) *-->\n", r"\1", html, flags=re.DOTALL)
     charset = '<meta charset="utf-8">'
@@ -86,7 +86,7 @@ def _alone(html: str) -> str:
 
 
 def _about(presets: tuple[Preset, ...]) -> dict[str, object]:
-    """What the page must know of the graphs and of quality factors."""
+    """Parameters of the graphs, and steps of all quality factors, for the page."""
     default = weights.DEFAULT_PRESET if weights.DEFAULT_PRESET in presets else presets[0]
     return {
         "version": __version__,
@@ -98,7 +98,7 @@ def _about(presets: tuple[Preset, ...]) -> dict[str, object]:
 
 
 def _service_worker(script: str, made: dict[str, bytes], presets: tuple[Preset, ...]) -> str:
-    """The script, told of all files; the networks that are not the first choice are taken in when they are asked for."""
+    """The service worker's script with the list of files to cache; networks of further presets are cached on first use."""
     check = hashlib.sha256(script.encode())
     for name in sorted(made):
         check.update(name.encode() + made[name])
@@ -109,7 +109,7 @@ def _service_worker(script: str, made: dict[str, bytes], presets: tuple[Preset, 
 
 
 def _optimised(model: onnx.ModelProto) -> bytes:
-    """The graph as ONNX Runtime rewrites it before it runs it, but for what depends on the processor: done here, it takes no time there."""
+    """The graph after ONNX Runtime's processor-independent optimisations: done here, they need not run in the browser."""
     with tempfile.TemporaryDirectory(prefix="redecode-") as folder:
         path = Path(folder, "model.onnx")
         options = onnxruntime.SessionOptions()
