@@ -1,6 +1,6 @@
 """Measure `redecode bulk`: python bench/bulk.py parity|kill|throughput|driver|memory|megapixel; each writes results/bulk-<name>.json.
 
-Pictures are made here. On a machine with other work only the ratios mean anything; the load is noted beside them.
+The script generates the pictures. On a machine with other load only ratios are meaningful; the results include the load.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RESULTS = Path(__file__).parent.parent / "results"
 
 
 def make_archive(folder: Path, count: int, sides: tuple[int, int], broken_every: int = 0) -> int:
-    """JPEGs with smooth shades and noise, in 50 folders; returns how many are cut off too early."""
+    """Write JPEGs with smooth shades and noise into 50 folders; return the number of truncated ones."""
     rng = np.random.default_rng(count)
     broken = 0
     for number in range(count):
@@ -73,7 +73,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def parity(folder: Path, count: int) -> dict[str, Any]:
-    """The single command, the processes of one machine and Ray, byte for byte, with 3 % of the files broken."""
+    """Compare the results of the single command, of local processes and of Ray byte for byte, with 3 % damaged files."""
     broken = make_archive(folder / "in", count, (8, 32), broken_every=33)
     seconds = {
         "single command": timed(folder / "in", "-o", f"{folder / 'single'}{os.sep}"),
@@ -94,14 +94,14 @@ def parity(folder: Path, count: int) -> dict[str, Any]:
 
 
 def kill(folder: Path, count: int, kills: int = 20) -> dict[str, Any]:
-    """SIGKILL at random moments, and what a last run leaves."""
+    """Kill runs with SIGKILL at random times, and check the results of a final run."""
     make_archive(folder / "in", count, (8, 32))
     rng = random.Random(1)
     moments, rows = [], [0]
     for _ in range(kills):
         began = time.monotonic()
         process = subprocess.Popen(command("bulk", folder / "in", folder / "out"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        # At once, or after some progress; and then at any moment.
+        # Wait for no progress or for some, then for a random time.
         progress = rng.choice([0, rng.uniform(1, 2 * count / kills)])
         while progress and process.poll() is None and _rows(folder / "out") < rows[-1] + progress:
             time.sleep(0.01)
@@ -134,7 +134,7 @@ def _rows(out: Path) -> int:
 
 
 def throughput(folder: Path, count: int) -> dict[str, Any]:
-    """Bulk against a loop over the single command, against inference alone, and against itself with one worker on one core."""
+    """Compare bulk with a loop over the single command, with inference alone, and with one worker on one core."""
     make_archive(folder / "in", count, (160, 256))
     paths = sorted((folder / "in").rglob("*.jpg"))
     pixels = sum(width * height for width, height in (Image.open(path).size for path in paths))
@@ -170,7 +170,7 @@ def throughput(folder: Path, count: int) -> dict[str, Any]:
 
 
 def _bulk_seconds(folder: Path, name: str, arguments: list[object], allowed: set[int]) -> dict[str, float]:
-    """Seconds of a run on some cores: in all, `steady`: from the first row on, scaled to all files, and those of CPU time."""
+    """Seconds of a run on some cores: in total, from the first row on (scaled to all files, `steady`), and of CPU time."""
     out, began, cpu = folder / name, time.monotonic(), _cpu_of_children()
     process = subprocess.Popen(
         command("bulk", folder / "in", out, *arguments),
@@ -194,7 +194,7 @@ def _cpu_of_children() -> float:
 
 
 def driver(folder: Path, count: int) -> dict[str, Any]:
-    """What the driver itself costs: CPU time to list, sift and note a file, and memory to remember it."""
+    """Measure the cost of the driver: CPU time to list, filter and record a file, and memory of the index."""
     for number in range(count):
         path = folder / "in" / f"{number // 1000:03d}" / f"{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +208,7 @@ def driver(folder: Path, count: int) -> dict[str, Any]:
             yield Row(entry.path, entry.size, entry.version, model, choices, manifest.DONE, output=entry.output)
 
     seconds = []
-    for _ in range(2):  # The second time, all of it is in the manifest, and there.
+    for _ in range(2):  # The second time, all files are in the manifest and all results exist.
         began = time.process_time()
         run(plan, nothing)
         seconds.append(time.process_time() - began)
@@ -231,7 +231,7 @@ def driver(folder: Path, count: int) -> dict[str, Any]:
 
 
 def memory(folder: Path, count: int) -> dict[str, Any]:
-    """Resident memory of the driver and of its workers, once a second."""
+    """Measure the resident memory of the driver and of its workers, about once a second."""
     make_archive(folder / "in", count, (16, 16))
     began = time.monotonic()
     process = subprocess.Popen(command("bulk", folder / "in", folder / "out"), stdout=subprocess.DEVNULL)
@@ -264,7 +264,7 @@ def _children(process: int) -> list[int]:
 
 
 def megapixel(folder: Path, count: int) -> dict[str, Any]:
-    """CPU seconds of one thread for a file of 1 MP, of which docs/archives.md reckons: means, with both layers and with L_B alone."""
+    """Measure mean CPU seconds of one thread for a file of 1 MP, with both layers and with L_B alone, for docs/archives.md."""
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (125, 125, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     path = folder / "1mp.jpg"
@@ -293,10 +293,10 @@ MEASUREMENTS: dict[str, tuple[Callable[[Path, int], dict[str, Any]], int]] = {
 
 
 def main() -> None:
-    """Measure one thing."""
+    """Run a measurement and write its results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=MEASUREMENTS)
-    parser.add_argument("--files", type=int, help="instead of the usual number")
+    parser.add_argument("--files", type=int, help="number of files, if not the default")
     chosen = parser.parse_args()
     measure, count = MEASUREMENTS[chosen.what]
     load = os.getloadavg()

@@ -18,7 +18,7 @@ from redecode.restoration.mask import PAPER_THRESHOLD, THRESHOLD, WINDOW
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCS = ROOT / "results", ROOT / "docs"
 DPI = 110
-# A name stands on the left of its point in the plot of speed where more seconds than this would put it outside.
+# Seconds per megapixel above which a name is written to the left of its point in the plot of speed, so that it stays inside.
 SLOW = 10
 GALLERY_TEXT = """Twelve details of LIVE1 at quality factor 10 in colour with 4:2:0, restored with the preset `fast`, two times enlarged:
 the plain decode, the fidelity layer L_B, the texture layer L_T, the mask of orientation diversity (white: texture may replace fidelity),
@@ -109,7 +109,7 @@ def speed() -> None:
 
 
 def _points(peers: dict[str, Any]) -> Iterator[tuple[str, float, float, str]]:
-    """Name, seconds per megapixel, PSNR on LIVE1, and marker of each."""
+    """Name, seconds per megapixel, PSNR on LIVE1, and marker of each method."""
     ours = peers["redecode, seconds per megapixel"]
     for preset, style in (("fast", "o"), ("best", "s")):
         rows = benchmark.read(RESULTS / f"LIVE1-gray-qf10-{preset}.json").rows
@@ -118,7 +118,7 @@ def _points(peers: dict[str, Any]) -> Iterator[tuple[str, float, float, str]]:
         yield f"redecode {preset}, fused", ours[f"{preset}, pipeline, int8"], psnr["fused"], style
     for name, peer in peers["peers"].items():
         if "skipped" not in peer:
-            # FBCNN and SwinIR are timed with random weights: their quality is their papers'.
+            # FBCNN and SwinIR are timed with random weights: their quality is taken from their papers.
             source = "" if name.startswith("jpegqs") else " (its paper's dB)"
             yield name + source, peer["seconds per megapixel"], peer["PSNR on LIVE1"], "^"
 
@@ -142,9 +142,9 @@ FIGURES: dict[str, Callable[[], None]] = {
 
 
 def main() -> None:
-    """Draw what was asked for."""
+    """Draw the chosen figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", choices=[*FIGURES, []], help="all without")
+    parser.add_argument("what", nargs="*", choices=[*FIGURES, []], help="figures to draw; all by default")
     for name in parser.parse_args().what or FIGURES:
         FIGURES[name]()
 

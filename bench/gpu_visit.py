@@ -1,13 +1,13 @@
-"""A visit to a machine with a GPU that is there for minutes: everything that it takes, in three commands.
+"""Train on a GPU machine that is available for minutes only, in three commands.
 
     python bench/gpu_visit.py pack photographs.zip                 # at home: all photographs in one file
     python bench/gpu_visit.py stable photographs.zip OUT --recipe recipes/best-edge.toml --seconds 540
     python bench/gpu_visit.py decay photographs.zip OUT2 --recipe recipes/best-edge.toml --seconds 150 --resume OUT
 
-`stable` begins the recipe's stable part, or goes on with it from --resume, and stops in time to save everything. With --trial RECIPE, given
-several times, it first holds a tournament: each recipe gets --trial-seconds with a decay of its own, and the best one goes on, from its own
-stable checkpoint. `decay` branches off from the stable checkpoint. What they leave in OUT are files of 15 MiB at most: a checkpoint in
-parts, weights in parts (after the decay), and the curve.
+`stable` starts the recipe's stable part, or resumes it with --resume, and stops in time to save everything. With --trial RECIPE, which may
+be repeated, it first compares recipes: each is trained for --trial-seconds, including a decay, and the best one continues from its stable
+checkpoint. `decay` branches off from the stable checkpoint. The files in OUT have at most 15 MiB each: a checkpoint in parts, weights in
+parts (after the decay), and the curve.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from redecode.training.data import list_images
 from redecode.training.trainer import CHECKPOINT, CURVE, WEIGHTS
 
 PART = 15 * 2**20
-# To validate and to save everything, after a run was told to end.
+# Seconds that a run needs to validate and save everything after SIGTERM.
 MARGIN = 40
 
 
 def pack(output: Path, quality: int) -> None:
-    """All photographs as AVIF without chroma subsampling, in one file without further compression."""
+    """Pack all photographs into a ZIP file, as AVIF without chroma subsampling."""
     folder = data_path("train")
     paths = sorted(list_images(folder, validation=False) + list_images(folder, validation=True))
     with zipfile.ZipFile(output, "w") as archive:
@@ -50,14 +50,14 @@ def pack(output: Path, quality: int) -> None:
 
 
 def split(file: Path, folder: Path) -> None:
-    """Copy a file in parts: name.00, name.01 and so on."""
+    """Split a file into parts: name.00, name.01 and so on."""
     with file.open("rb") as source:
         for number, part in enumerate(iter(lambda: source.read(PART), b"")):
             (folder / f"{file.name}.{number:02}").write_bytes(part)
 
 
 def joined(folder: Path, name: str, target: Path) -> Path:
-    """The file that parts make."""
+    """Join the parts of a file."""
     parts = sorted(folder.glob(f"{name}.[0-9][0-9]"))
     if not parts:
         raise SystemExit(f"{folder} has no parts of {name}")
@@ -66,7 +66,7 @@ def joined(folder: Path, name: str, target: Path) -> Path:
 
 
 def train(recipe: Path, output: Path, seconds: float, *options: object) -> None:
-    """Train until done, or for some seconds, after which it is told to save and end."""
+    """Train until the end, or for some seconds, after which SIGTERM makes the run save its state and stop."""
     command = [sys.executable, "-m", "redecode", "train", "edge", "--recipe", recipe, "--output", output, *options]
     print("$", *map(str, command[2:]), flush=True)
     process = subprocess.Popen([str(part) for part in command])
@@ -80,14 +80,14 @@ def train(recipe: Path, output: Path, seconds: float, *options: object) -> None:
 
 
 def gain(run: Path) -> float:
-    """The last gain of a run at QF 10, mean of gray and colour, dB."""
+    """The last gain of a run at QF 10 in dB: the mean of gray and colour."""
     with (run / CURVE).open(encoding="utf-8") as file:
         last = list(csv.DictReader(file))[-1]
     return (float(last["gray QF 10"]) + float(last["colour QF 10"])) / 2
 
 
 def tournament(trials: list[Path], seconds: float, work: Path) -> Path:
-    """Train each recipe for so long, a fifth of it in a decay; the recipe of the best."""
+    """Train each recipe for this time, a fifth of it in a decay, and return the recipe with the best result."""
     gains = {}
     for recipe in trials:
         stable, decay = (work / f"{recipe.stem}-{part}" for part in ("stable", "decay"))
@@ -102,13 +102,13 @@ def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["pack", "stable", "decay"])
-    parser.add_argument("photographs", type=Path, help="the file that pack writes")
-    parser.add_argument("output", type=Path, nargs="?", help="folder for what comes back")
-    parser.add_argument("--quality", type=int, default=88, help="of pack's AVIF")
+    parser.add_argument("photographs", type=Path, help="file that pack writes")
+    parser.add_argument("output", type=Path, nargs="?", help="folder for the results")
+    parser.add_argument("--quality", type=int, default=88, help="quality of the AVIF files")
     parser.add_argument("--recipe", type=Path, default=Path("recipes/best-edge.toml"))
-    parser.add_argument("--seconds", type=float, default=540, help="that the command may take in all")
-    parser.add_argument("--resume", type=Path, help="the folder that an earlier call has left")
-    parser.add_argument("--trial", type=Path, action="append", default=[], help="a recipe for the tournament")
+    parser.add_argument("--seconds", type=float, default=540, help="maximum time of the command")
+    parser.add_argument("--resume", type=Path, help="folder with the results of an earlier call")
+    parser.add_argument("--trial", type=Path, action="append", default=[], help="recipe to compare; may be repeated")
     parser.add_argument("--trial-seconds", type=float, default=40)
     arguments = parser.parse_args()
     began = time.monotonic()
@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def visit(arguments: argparse.Namespace, work: Path, began: float) -> None:
-    """Train, and bring home what came of it."""
+    """Train, and write the results into the output folder."""
     with zipfile.ZipFile(arguments.photographs) as archive:
         archive.extractall(work / "data" / "train")
     os.environ["REDECODE_DATA"] = str(work / "data")
@@ -144,7 +144,7 @@ def visit(arguments: argparse.Namespace, work: Path, began: float) -> None:
         print(f"{recipe} goes on", flush=True)
     left = arguments.seconds - (time.monotonic() - began) - MARGIN
     if arguments.what == "decay":
-        # The rate must have come to zero in time: reading photographs and compiling count as well.
+        # The learning rate must reach zero in time: reading photographs and compiling take time too.
         options += ["--max-time", max(0.1, left - MARGIN) / 60]
     train(recipe, run, left, *options)
     for name in (CHECKPOINT, WEIGHTS) if arguments.what == "decay" else (CHECKPOINT,):

@@ -1,9 +1,9 @@
-"""What pictures with a past gain: python bench/histories.py, which writes results/histories.json.
+"""Measure the gain for pictures that were compressed several times: python bench/histories.py, which writes results/histories.json.
 
-Held-out training photographs, 480×480 from the middle, go through a history: compressed, cropped, scaled, captioned, compressed again. The
-original goes through the same history without the compressions, and is what results are compared with: PSNR of RGB, L_B, gains over the
-plain decode of the last file (Pillow's). Beside them stand the worst picture and the worst region of 96×96 pixels against what the same
-file gives as it is (`--as-is`). Needs REDECODE_DATA.
+The central 480×480 pixels of held-out training photographs go through a history: compressed, cropped, scaled, captioned, compressed again.
+The reference is the original after the same history without the compressions. The figures are PSNR of RGB with L_B, as gains over the plain
+decode of the last file (by Pillow), and the worst picture and the worst region of 96×96 pixels, compared with the result of `--as-is`.
+Needs REDECODE_DATA.
 """
 
 from __future__ import annotations
@@ -31,20 +31,19 @@ Pixels = NDArray[np.uint8]
 
 SIDE = 480
 REGION, STRIDE = 96, 48
-# Where the caption stands: rows and columns.
+# Rows and columns of the caption.
 CAPTION = (slice(360, 480), slice(0, 480))
 PNG = 0
 
 
 @dataclass(frozen=True)
 class State:
-    """A picture on its way.
+    """A picture during its history.
 
     Attributes:
-        original: what it would be without any compression.
-        pixels: what it is.
-        data: its last file.
-        gray: whether files are written with luma alone.
+        original: pixels after the same history without any compression.
+        pixels: pixels of the picture.
+        data: bytes of its last file.
     """
 
     original: Pixels
@@ -56,7 +55,7 @@ Step = Callable[[State], State]
 
 
 def save(quality: int, subsampling: str = "4:2:0") -> Step:
-    """Compress; PNG saves without loss."""
+    """A step that compresses the picture as JPEG, or losslessly as PNG."""
 
     def step(state: State) -> State:
         if quality == PNG:
@@ -82,7 +81,7 @@ def scale(factor: float, kernel: Image.Resampling = Image.Resampling.BICUBIC) ->
 
 
 def caption(state: State) -> State:
-    """New text on a pale panel, coloured words, and squares that hardly differ from what is around them."""
+    """Draw new text on a pale panel, coloured words, and squares that hardly differ from their surroundings."""
 
     def drawn(pixels: Pixels) -> Pixels:
         image = Image.fromarray(pixels)
@@ -124,9 +123,9 @@ HISTORIES: dict[str, tuple[Step, ...]] = {
     "q10 > crop by 4, 3 > q90, 4:4:4": (save(10, "4:4:4"), crop(4, 3), save(90, "4:4:4")),
     "q15 > crop by 1, 6 > q85, gray": (gray, save(15), crop(1, 6), save(85)),
     "q20 > crop by 3, 3 > q70 > crop by 2, 4 > q90": (save(20), crop(3, 3), save(70), crop(2, 4), save(90)),
-    # A phone's picture as a messenger sends it, saved and sent again: described for WhatsApp (larger side to 1600, about quality 70 to 80).
+    # A phone's picture sent by a messenger, saved and sent again, as described for WhatsApp (larger side 1600, quality about 70 to 80).
     "q92 > scaled to 0.6 > q75 > q75": (save(92, "4:2:2"), scale(0.6, BILINEAR), save(75), save(75)),
-    # A forum's avatar of it: small and strongly compressed, shown larger, taken as a screenshot.
+    # An avatar of a forum: small and strongly compressed, shown enlarged, and saved as a screenshot.
     "q90 > scaled to 0.5 > q30 > scaled to 1.5 > PNG": (save(90), scale(0.5, LANCZOS), save(30), scale(1.5, BILINEAR), save(PNG)),
     "q75 > q95": (save(75), save(95)),
     "q90 > crop by 4, 3 > q60": (save(90), crop(4, 3), save(60)),
@@ -140,11 +139,11 @@ def pixels_of(data: bytes) -> Pixels:
 
 
 def worst_region(original: Pixels, ours: Pixels, other: Pixels) -> float:
-    """The least difference of PSNR between two results over regions of 96×96, dB."""
+    """The smallest difference of PSNR between two results over regions of 96×96 pixels, in dB."""
     errors = [np.square(p.astype(np.float32) - original).reshape(*original.shape[:2], -1).mean(2) for p in (ours, other)]
     rows, columns = (range(0, side - REGION + 1, STRIDE) for side in original.shape[:2])
     means = np.array([[e[r : r + REGION, c : c + REGION].mean() for e in errors] for r in rows for c in columns])
-    # A thousandth of a level squared, where both are exact.
+    # Add 0.001 squared levels, so that exact regions do not divide by zero.
     return float((10 * np.log10((means[:, 1] + 1e-3) / (means[:, 0] + 1e-3))).min())
 
 
@@ -168,7 +167,7 @@ def measure(decoder: Decoder, original: Pixels, steps: tuple[Step, ...]) -> dict
 
 
 def summary(rows: list[dict[str, float]]) -> dict[str, float | None]:
-    """Means, and the least of what is worst; None where a picture is exact, so that there is no PSNR."""
+    """Means of figures, and minima of the worst ones; None if a picture is exact, so that its PSNR is infinite."""
     reduce = {name: min if name.startswith("worst") else np.mean for name in rows[0]}
     values = {name: float(reduce[name]([row[name] for row in rows])) for name in rows[0]}
     return {name: round(value, 3) if np.isfinite(value) else None for name, value in values.items()}
@@ -176,8 +175,8 @@ def summary(rows: list[dict[str, float]]) -> dict[str, float | None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limit", type=int, default=8, help="photographs (14 are large enough)")
-    parser.add_argument("--only", default="", help="histories whose names contain this; nothing is written")
+    parser.add_argument("--limit", type=int, default=8, help="number of photographs (14 are large enough)")
+    parser.add_argument("--only", default="", help="measure only histories whose names contain this text, and write nothing")
     arguments = parser.parse_args()
     photographs = (load(path) for path in list_images(data_path("train"), validation=True))
     large = [p for p in photographs if min(p.shape[:2]) >= SIDE][: arguments.limit]

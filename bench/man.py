@@ -16,13 +16,13 @@ from redecode.cli import main as cli
 
 
 def roff(text: str) -> str:
-    """Text of a page: what troff would take for its own is escaped."""
+    """Escape text for troff."""
     lines = text.replace("\\", "\\e").replace("-", "\\-").splitlines()
     return "\n".join(f"\\&{line}" if line.startswith((".", "'")) else line for line in lines)
 
 
 def described(command: Any, context: Any) -> Iterator[str]:
-    """What a command does, its arguments and its options."""
+    """Description, arguments and options of a command."""
     help_text = inspect.cleandoc(command.help or "").replace("\b\n", "")
     yield roff(help_text)
     for parameter in command.params:

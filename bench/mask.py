@@ -1,7 +1,7 @@
-"""Where texture may enter, and what it costs: python bench/mask.py; writes results/mask.json (bench/figures.py draws it).
+"""Measure masks: python bench/mask.py, which writes results/mask.json (bench/figures.py draws it).
 
-Sweeps the mask's threshold T and window, binary and soft, and the amount of texture, at QF 10 in colour (4:2:0), projected. The
-default was chosen on held-out photographs; LIVE1 is reported beside them.
+The script varies threshold T and window of the mask, binary and soft masks, and the amount of texture, at QF 10 in colour (4:2:0) with
+projection. The default was chosen on held-out photographs; LIVE1 is measured as well.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ QUALITY = 10
 HELD_OUT, SIDE = 20, 288
 THRESHOLDS = range(1, 9)
 WINDOWS = (3, 5, 7)
-# Sides of the windows over which a binary mask is averaged to a soft one.
+# Sides in pixels of the windows that average a binary mask to a soft one.
 SOFT = (5, 9)
 AMOUNTS = (0.25, 0.5, 0.75)
 
@@ -38,7 +38,7 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def held_out() -> Iterable[Pixels]:
-    """Central crops of the training photographs that are kept for validation."""
+    """Central crops of the held-out training photographs."""
     large = (image for image in map(load, list_images(data_path("train"), validation=True)) if min(image.shape[:2]) >= SIDE)
     for image, _ in zip(large, range(HELD_OUT), strict=False):
         top, left = (image.shape[0] - SIDE) // 2, (image.shape[1] - SIDE) // 2
@@ -46,7 +46,7 @@ def held_out() -> Iterable[Pixels]:
 
 
 def live1() -> Iterable[Pixels]:
-    """LIVE1."""
+    """The pictures of LIVE1."""
     for path in sorted(data_path("eval", "LIVE1").glob("*")):
         if path.suffix.lower() in (".png", ".bmp"):
             with Image.open(path) as image:
@@ -54,7 +54,7 @@ def live1() -> Iterable[Pixels]:
 
 
 def sweep(originals: Iterable[Pixels], decoder: Decoder, windows: Iterable[int]) -> list[dict[str, Any]]:
-    """Means over a set: PSNR of RGB, LPIPS, and the share of the picture that the mask covers."""
+    """Measure masks on a set: means of PSNR of RGB, of LPIPS, and of the share of the picture that the mask covers."""
     found: dict[str, list[tuple[float, float, float]]] = {}
     for original in originals:
         image = jpeg.read(jpeg.compress(original, QUALITY))
@@ -85,7 +85,7 @@ def sweep(originals: Iterable[Pixels], decoder: Decoder, windows: Iterable[int])
 
 
 def main() -> None:
-    """Sweep both sets, held-out photographs with all windows, and write what was found."""
+    """Measure both sets, the held-out photographs with all windows, and write the results."""
     decoder = Decoder("fast")
     measured: dict[str, Any] = {
         "redecode": __version__,

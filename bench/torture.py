@@ -1,8 +1,8 @@
-"""Mistreat redecode, and count what it survives: python bench/torture.py [--minutes 20] [SCENARIO...]; `make torture`.
+"""Stress tests of redecode: python bench/torture.py [--minutes 20] [SCENARIO...]; `make torture`.
 
-Every scenario gets its share of the time, attacks with the real command, server or reader, and returns figures. What breaks a promise is
-counted under a name that begins with "broken"; the exit code is 1 if there is any. results/torture.json has all of it, and bench/tables.py
-draws it into docs/robustness.md. Other programs on the machine make fewer attacks of the same minutes, and seconds longer.
+Each scenario gets its share of the time, attacks the real command, server or reader, and returns figures. Violations of a promise are
+counted under names that begin with "broken"; if there are any, the exit code is 1. The results go into results/torture.json, and
+bench/tables.py writes them into docs/robustness.md. On a machine with other load there are fewer attacks, and they take longer.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ from redecode.errors import UnreadableError  # noqa: E402
 
 RESULT = ROOT / "results" / "torture.json"
 CLIENTS = 16
-# A request that takes longer has hung.
+# Seconds after which a request counts as hung.
 PATIENCE = 300
 Figures = dict[str, Any]
 
 
 def photograph(number: int, side: int = 48) -> bytes:
-    """A small JPEG, another one for each number."""
+    """A small JPEG, different for each number."""
     rng = np.random.default_rng(number)
     shades = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((side + number % 9, side), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
@@ -81,7 +81,7 @@ def arithmetic_bomb() -> bytes:
 
 
 def bad(number: int) -> bytes:
-    """What is no whole picture."""
+    """Files that are not complete pictures."""
     whole = photograph(number)
     png = b"\x89PNG\r\n\x1a\n" + bytes(64)
     kinds = (
@@ -97,12 +97,12 @@ def bad(number: int) -> bytes:
 
 
 def command(*arguments: object) -> list[str]:
-    """As a user runs it."""
+    """The command as a user runs it."""
     return [sys.executable, "-m", "redecode", *map(str, arguments)]
 
 
 def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    """The command, until its end."""
+    """Run the command until it ends."""
     return subprocess.run(command(*arguments), capture_output=True, timeout=PATIENCE, check=False, **options)
 
 
@@ -110,7 +110,7 @@ def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes
 
 
 class Server:
-    """`redecode serve` in a process of its own."""
+    """`redecode serve` in a separate process."""
 
     def __init__(self, *arguments: object) -> None:
         self._process = subprocess.Popen(
@@ -120,7 +120,7 @@ class Server:
         self.port = int(self._process.stdout.readline().strip().rstrip("/").rpartition(":")[2])
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        """Status and content of an answer."""
+        """Status and content of a response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request(method, path, body)
@@ -130,11 +130,11 @@ class Server:
             connection.close()
 
     def connect(self) -> socket.socket:
-        """A connection to say anything on."""
+        """A raw connection to the server."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
     def megabytes(self) -> float:
-        """Memory of the server and its processes: what is theirs alone, and their parts of what they share."""
+        """Proportional memory of the server and its processes: private memory, and shares of shared memory."""
         known, found = {self._process.pid}, 0.0
         for _ in range(3):
             known |= {int(child) for parent in known for child in _children(parent)}
@@ -145,7 +145,7 @@ class Server:
         return round(found, 1)
 
     def end(self) -> str:
-        """Stop it; returns what it has logged."""
+        """Stop the server and return its log."""
         self._process.terminate()
         return self._process.communicate(timeout=PATIENCE)[1]
 
@@ -158,7 +158,7 @@ def _children(process: int) -> list[str]:
 
 @contextmanager
 def serving(*arguments: object) -> Iterator[Server]:
-    """A server, and that it ends as it should."""
+    """Run a server, and check that it ends properly."""
     server = Server(*arguments)
     try:
         yield server
@@ -170,7 +170,7 @@ def serving(*arguments: object) -> Iterator[Server]:
 
 @contextmanager
 def watched(server: Server) -> Iterator[list[float]]:
-    """Seconds that the health check takes meanwhile, one after the other."""
+    """Call the health check repeatedly, and record its seconds."""
     seconds: list[float] = []
     over = threading.Event()
 
@@ -190,7 +190,7 @@ def watched(server: Server) -> Iterator[list[float]]:
 
 
 def load(seconds: float) -> Figures:
-    """Many clients at a time, every tenth file bad, pictures opened and dropped: who gets what?"""
+    """Many concurrent clients, with every tenth file invalid, and pictures opened and deleted: does each get the right response?"""
     good = [photograph(number) for number in range(8)]
     end = time.monotonic() + seconds
     counts: Counter[str] = Counter()
@@ -255,7 +255,7 @@ def dropped(seconds: float) -> Figures:
 
 
 def silent(seconds: float) -> Figures:
-    """Connections that say nothing, half a request, or never read their answer: does anybody still get in?"""
+    """Connections that send nothing or half a request, or never read the response: can other clients still connect?"""
     most = min(2000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
     end = time.monotonic() + seconds
     waits: list[float] = []
@@ -276,7 +276,7 @@ def silent(seconds: float) -> Figures:
 
 
 def limits(_: float) -> Figures:
-    """What each limit of the server and the reader lets pass."""
+    """Requests at and beyond each limit of the server and the reader."""
     found: Figures = {}
 
     def timed(name: str, work: Callable[[], object]) -> None:
@@ -302,7 +302,7 @@ def limits(_: float) -> Figures:
 
 
 def memory(_: float) -> Figures:
-    """What a picture of 12 and one of 60 megapixels take of the server; minutes each, so only where asked for by name."""
+    """Memory and time of the server for pictures of 12 and 60 megapixels; this takes minutes, so it runs only if named."""
     found: Figures = {}
     for megapixels, size in ((12, (4000, 3000)), (60, (9000, 6667))):
         rng = np.random.default_rng(megapixels)
@@ -318,7 +318,7 @@ def memory(_: float) -> Figures:
 
 
 def _peak(server: Server, data: bytes, found: Figures, name: str) -> tuple[float, float]:
-    """The most memory that the server takes while a picture is opened, looked at and saved, and the picture's place on disk, in MB."""
+    """Peak memory of the server in MB while a picture is opened, viewed and saved, and the picture's size on disk in MB."""
     most = [server.megabytes()]
     over = threading.Event()
 
@@ -350,7 +350,7 @@ def _peak(server: Server, data: bytes, found: Figures, name: str) -> tuple[float
 
 
 def fill(folder: Path, count: int) -> None:
-    """JPEGs, every eighth cut off, and a tar archive."""
+    """Write JPEGs, every eighth truncated, and a tar archive."""
     folder.mkdir(parents=True)
     for number in range(count):
         (folder / f"{number:03d}.jpg").write_bytes(photograph(number)[: 60 if number % 8 == 1 else None])
@@ -369,7 +369,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def kills(seconds: float) -> Figures:
-    """SIGKILL for a whole run over an archive, at any moment, again and again until it is through: are the bytes the same?"""
+    """Kill a run over an archive with SIGKILL at random times, again and again until it completes: are the results the same?"""
     end = time.monotonic() + seconds
     counts: Counter[str] = Counter()
     drawn = random.Random(0)
@@ -407,7 +407,7 @@ def kills(seconds: float) -> Figures:
 
 
 def full_disk(seconds: float) -> Figures:
-    """No room beyond some bytes of a file, wherever that happens to be; then there is room again: is anything half, lost or silent?"""
+    """A disk that becomes full at a random byte, and then has space again: is a file incomplete, lost, or not reported?"""
     end = time.monotonic() + seconds
     counts: Counter[str] = Counter()
     drawn = random.Random(0)
@@ -441,7 +441,7 @@ def full_disk(seconds: float) -> Figures:
 
 
 def odd_archives(seconds: float) -> Figures:
-    """tar and zip archives with flipped bits, cuts, links and names that lead out: does a picture get lost in silence, or out?"""
+    """tar and zip archives with flipped bits, truncation, links and unsafe names: is a picture lost silently, or written outside?"""
     end = time.monotonic() + seconds
     counts: Counter[str] = Counter()
     drawn = random.Random(0)
@@ -504,7 +504,7 @@ def odd_archives(seconds: float) -> Figures:
 
 
 def forks(seconds: float) -> Figures:
-    """Forks while other threads read pictures: can every child read at once?"""
+    """Forks while other threads read pictures: can every child read pictures at once?"""
     end = time.monotonic() + seconds
     over = threading.Event()
     counts: Counter[str] = Counter()
@@ -539,7 +539,7 @@ def forks(seconds: float) -> Figures:
 
 
 def fuzz(seconds: float) -> Figures:
-    """Files of every kind with frames, scans, tables and bytes rewritten: a result or a refusal, nothing printed, nothing left behind?"""
+    """Files of every kind with changed frames, scans, tables and bytes: a result or a refusal, no output, and no files left?"""
     end = time.monotonic() + seconds
     counts: Counter[str] = Counter()
     jpegs = list(seeds.jpegs().values())
@@ -566,7 +566,7 @@ def fuzz(seconds: float) -> Figures:
 
 
 def services(_: float) -> Figures:
-    """Ray, of which nodes die, and an object store that fails, forgets and dawdles: the tests of both."""
+    """The tests of Ray with dying nodes, and of an object store with errors, lost files and delays."""
     tests = [ROOT / "tests" / "bulk" / name for name in ("test_bulk_stores.py", "test_bulk_cluster.py")]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], cwd=ROOT, capture_output=True, text=True
@@ -578,7 +578,7 @@ def _told(counts: Counter[str]) -> Figures:
     return {name: count for name, count in counts.items() if count or not name.startswith("broken")}
 
 
-# Each with its share of the time.
+# Scenarios, each with its share of the time.
 SCENARIOS: dict[str, tuple[Callable[[float], Figures], float]] = {
     "load": (load, 4),
     "dropped": (dropped, 2),
@@ -590,15 +590,17 @@ SCENARIOS: dict[str, tuple[Callable[[float], Figures], float]] = {
     "forks": (forks, 1),
     "fuzz": (fuzz, 3),
 }
-# Minutes each, whatever the time: only by name.
+# Scenarios that take minutes each, whatever the time: they run only if named.
 BY_NAME: dict[str, Callable[[float], Figures]] = {"memory": memory, "services": services}
 
 
 def main() -> int:
-    """Run scenarios, and write what came of them; scenarios that were not run keep their figures."""
+    """Run scenarios and write their figures; figures of other scenarios are kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"{', '.join([*SCENARIOS, *BY_NAME])}; all but the last two")
-    parser.add_argument("--minutes", type=float, default=20, help="for all scenarios together")
+    parser.add_argument(
+        "scenarios", nargs="*", metavar="SCENARIO", help=f"{', '.join([*SCENARIOS, *BY_NAME])}; default: all but the last two"
+    )
+    parser.add_argument("--minutes", type=float, default=20, help="time for all scenarios together")
     arguments = parser.parse_args()
     names = arguments.scenarios or list(SCENARIOS)
     whole = sum(SCENARIOS[name][1] for name in names if name in SCENARIOS)

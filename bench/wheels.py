@@ -1,9 +1,9 @@
-"""Where redecode installs without a compiler: which of the locked packages have no wheel, by platform and Python version.
+"""Find the platforms and Python versions for which a locked package has no wheel, so that its installation needs a compiler.
 
     python bench/wheels.py
 
-Asks the package index for the files of every package in requirements/server.txt (the command, the Python door and the server), and
-draws the table of docs/install.md.
+The script asks the package index for the files of every package in requirements/server.txt (the command, the Python API and the server),
+and writes the table in docs/install.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from packaging.utils import parse_wheel_filename
 ROOT = Path(__file__).parent.parent
 INDEX = "https://pypi.org/simple"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-# Of each platform: its name, sys_platform and platform_machine, and a pattern for the platform tags of its wheels.
+# Platforms: name, sys_platform, platform_machine, and a pattern for the platform tags of wheels.
 PLATFORMS = (
     ("Linux with glibc, x86-64", "linux", "x86_64", r"manylinux.*x86_64|linux_x86_64"),
     ("Linux with glibc, ARM64 (Graviton, Raspberry Pi, Docker on Apple silicon)", "linux", "aarch64", r"manylinux.*aarch64"),
@@ -33,13 +33,13 @@ PLATFORMS = (
 
 
 def locked() -> list[Requirement]:
-    """The packages of the lock file, with the conditions under which they are needed."""
+    """The packages of the lock file, with their environment markers."""
     lines = (ROOT / "requirements" / "server.txt").read_text().splitlines()
     return [Requirement(line.rstrip(" \\")) for line in lines if re.match(r"[a-z0-9-]+==", line)]
 
 
 def wheels(requirement: Requirement) -> list[str]:
-    """Names of the wheels of a locked version."""
+    """File names of the wheels of a locked version."""
     request = urllib.request.Request(f"{INDEX}/{requirement.name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"})
     with urllib.request.urlopen(request) as answer:
         names = [file["filename"] for file in json.load(answer)["files"] if file["filename"].endswith(".whl")]
@@ -47,7 +47,7 @@ def wheels(requirement: Requirement) -> list[str]:
 
 
 def fits(wheel: str, python: str, platform: str) -> bool:
-    """Whether a wheel installs under CPython of a version on a platform, given by the pattern of its tags."""
+    """Whether a wheel can be installed for a version of CPython on a platform, given by the pattern of its tags."""
     minor = int(python.split(".")[1])
     for tag in parse_wheel_filename(wheel)[3]:
         if tag.platform != "any" and not re.fullmatch(platform, tag.platform):
@@ -59,7 +59,7 @@ def fits(wheel: str, python: str, platform: str) -> bool:
 
 
 def missing(platform: tuple[str, str, str, str], files: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Python versions under which packages have no wheel, by package."""
+    """Python versions for which packages have no wheel, by package."""
     _, system, machine, pattern = platform
     found: dict[str, list[str]] = {}
     for python in PYTHONS:
@@ -73,7 +73,7 @@ def missing(platform: tuple[str, str, str, str], files: dict[str, list[str]]) ->
 
 
 def main() -> None:
-    """Draw the table."""
+    """Write the table."""
     files = {str(requirement): wheels(requirement) for requirement in locked()}
     rows = ["| platform | packages without a wheel (CPython 3.10 to 3.14) |", "| :--- | :--- |"]
     for platform in PLATFORMS:
