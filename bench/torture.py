@@ -32,6 +32,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -192,11 +193,10 @@ def watched(server: Server) -> Iterator[list[float]]:
 def load(seconds: float) -> Figures:
     """Many concurrent clients, with every tenth file invalid, and pictures opened and deleted: does each get the right response?"""
     good = [photograph(number) for number in range(8)]
-    end = time.monotonic() + seconds
     counts: Counter[str] = Counter()
     with serving("--workers", 2, "--queue", 8) as server:
         expected = [server.ask("POST", "/v1/decode", data)[1] for data in good]
-        before = server.megabytes()
+        before, end = server.megabytes(), time.monotonic() + seconds
 
         def count(what: str, status: int, *fine: int) -> None:
             counts[what if status in fine else "busy" if status == 429 else f"broken: not {what} but {status}"] += 1
@@ -226,12 +226,11 @@ def load(seconds: float) -> Figures:
 
 def dropped(seconds: float) -> Figures:
     """Uploads that break off, and files that are refused, thousands of them: does the server stay awake and clean?"""
-    end = time.monotonic() + seconds
     counts: Counter[str] = Counter()
     body = photograph(1)
     head = f"POST /v1/pictures HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with serving() as server:
-        before = server.megabytes()
+        before, end = server.megabytes(), time.monotonic() + seconds
 
         def client(seed: int) -> None:
             drawn = random.Random(seed)
@@ -257,11 +256,10 @@ def dropped(seconds: float) -> Figures:
 def silent(seconds: float) -> Figures:
     """Connections that send nothing or half a request, or never read the response: can other clients still connect?"""
     most = min(2000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
-    end = time.monotonic() + seconds
     waits: list[float] = []
     opened = 0
     with serving() as server, ExitStack() as stack:
-        before = server.megabytes()
+        before, end = server.megabytes(), time.monotonic() + seconds
         while time.monotonic() < end and opened < most:
             connection = stack.enter_context(server.connect())
             with suppress(OSError):
@@ -301,19 +299,17 @@ def limits(_: float) -> Figures:
     return found
 
 
-def memory(_: float) -> Figures:
-    """Memory and time of the server for pictures of 12 and 60 megapixels; this takes minutes, so it runs only if named."""
+def memory(megapixels: int, size: tuple[int, int], _: float) -> Figures:
+    """Memory and time of the server for one picture: opened, looked at, saved, left alone; this takes minutes, so it runs only if named."""
     found: Figures = {}
-    for megapixels, size in ((12, (4000, 3000)), (60, (9000, 6667))):
-        rng = np.random.default_rng(megapixels)
-        small = Image.fromarray(rng.integers(0, 256, (size[1] // 16, size[0] // 16, 3), dtype=np.uint8))
-        buffer = io.BytesIO()
-        small.resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=40)
-        with serving("--max-time", 3600, "--workers", 1) as server:
-            peak, disk = _peak(server, buffer.getvalue(), found, f"{megapixels} MP")
-            found[f"{megapixels} MP, peak MB"], found[f"{megapixels} MP, MB on disk"] = peak, disk
-            time.sleep(100)
-            found[f"{megapixels} MP, idle MB"] = server.megabytes()
+    rng = np.random.default_rng(megapixels)
+    small = Image.fromarray(rng.integers(0, 256, (size[1] // 16, size[0] // 16, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    small.resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=40)
+    with serving("--max-time", 7200, "--workers", 1) as server:
+        found["peak MB"], found["MB on disk"] = _peak(server, buffer.getvalue(), found, f"{megapixels} MP")
+        time.sleep(100)
+        found["idle MB"] = server.megabytes()
     return found
 
 
@@ -323,7 +319,7 @@ def _peak(server: Server, data: bytes, found: Figures, name: str) -> tuple[float
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.1):
+        while not over.wait(0.3):
             most[0] = max(most[0], server.megabytes())
 
     with ThreadPoolExecutor(1) as pool:
@@ -370,7 +366,6 @@ def contents(folder: Path) -> dict[str, str]:
 
 def kills(seconds: float) -> Figures:
     """Kill a run over an archive with SIGKILL at random times, again and again until it completes: are the results the same?"""
-    end = time.monotonic() + seconds
     counts: Counter[str] = Counter()
     drawn = random.Random(0)
     with tempfile.TemporaryDirectory() as name:
@@ -379,7 +374,7 @@ def kills(seconds: float) -> Figures:
         began = time.monotonic()
         run("bulk", source, whole, "--workers", 2)
         took = time.monotonic() - began
-        expected = contents(whole)
+        expected, end = contents(whole), time.monotonic() + seconds
         while time.monotonic() < end:
             output = Path(name, f"out{counts['runs']}")
             for _ in range(drawn.randrange(1, 4)):
@@ -408,14 +403,13 @@ def kills(seconds: float) -> Figures:
 
 def full_disk(seconds: float) -> Figures:
     """A disk that becomes full at a random byte, and then has space again: is a file incomplete, lost, or not reported?"""
-    end = time.monotonic() + seconds
     counts: Counter[str] = Counter()
     drawn = random.Random(0)
     with tempfile.TemporaryDirectory() as name:
         source, whole = Path(name, "in"), Path(name, "whole")
         fill(source, 6)
         run("bulk", source, whole, "--workers", 1)
-        expected = contents(whole)
+        expected, end = contents(whole), time.monotonic() + seconds
         sizes = [path.stat().st_size for path in whole.rglob("*.*") if path.is_file()]
         while time.monotonic() < end:
             most = drawn.randrange(1, max(sizes))
@@ -590,18 +584,22 @@ SCENARIOS: dict[str, tuple[Callable[[float], Figures], float]] = {
     "forks": (forks, 1),
     "fuzz": (fuzz, 3),
 }
-# Scenarios that take minutes each, whatever the time: they run only if named.
-BY_NAME: dict[str, Callable[[float], Figures]] = {"memory": memory, "services": services}
+# Minutes each, whatever the time: only by name.
+BY_NAME: dict[str, Callable[[float], Figures]] = {
+    "memory_12": partial(memory, 12, (4000, 3000)),
+    "memory_60": partial(memory, 60, (9000, 6667)),
+    "services": services,
+}
 
 
 def main() -> int:
     """Run scenarios and write their figures; figures of other scenarios are kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "scenarios", nargs="*", metavar="SCENARIO", help=f"{', '.join([*SCENARIOS, *BY_NAME])}; default: all but the last two"
-    )
-    parser.add_argument("--minutes", type=float, default=20, help="time for all scenarios together")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"{', '.join([*SCENARIOS, *BY_NAME])}; all but the last three")
+    parser.add_argument("--minutes", type=float, default=20, help="for all scenarios together")
     arguments = parser.parse_args()
+    # Servers and runs that it has started end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     names = arguments.scenarios or list(SCENARIOS)
     whole = sum(SCENARIOS[name][1] for name in names if name in SCENARIOS)
     record: Figures = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}

@@ -22,6 +22,7 @@ from .codec.picture import Picture
 from .errors import UnsupportedError, UsageError
 from .options import Options
 from .restoration.fusion import fuse
+from .restoration.mapped import rows_of
 from .restoration.render import figures, render_by_strips, to_deep_pixels, to_pixels
 from .restoration.repair import tally
 
@@ -93,7 +94,7 @@ class Decoded:
         texture = self.texture_planes
 
         def fused(rows: slice) -> Float32:
-            return fuse(base[:, rows], texture[:, rows], self.mask[rows], amount)
+            return fuse(rows_of(base, rows), rows_of(texture, rows), self.mask[rows], amount)
 
         rendered = render_by_strips(fused, self.picture, project)
         measured = figures(rendered.tally, rendered.correction, rendered.pixels.size)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..codec.picture import Picture
+from .mapped import release
 from .render import Figures, Rendered, figures
 from .repair import Tally
 from .tiling import Tile
@@ -69,6 +70,7 @@ class Canvas:
             whole = self._arrays[index]
             assert whole is not None
             whole[(slice(None), rows, columns) if planar else (rows, columns)] = part
+            release(whole)
         self._tally += restored.rendered.tally
         self._correction += restored.rendered.correction
 

@@ -16,6 +16,7 @@ from ..codec import colour
 from ..codec.picture import Picture, by_past
 from ..errors import UnsupportedError
 from . import projection, repair
+from .mapped import rows_of
 from .repair import Plain, Tally
 
 Float32 = NDArray[np.float32]
@@ -98,7 +99,7 @@ def to_pixels(planes: Float32, picture: Picture, project: bool) -> Pixels:
 
     Of the picture's own planes and without projection that is the plain decode.
     """
-    return render_by_strips(lambda rows: planes[:, rows], picture, project).pixels
+    return render_by_strips(functools.partial(rows_of, planes), picture, project).pixels
 
 
 def render_by_strips(planes: Callable[[slice], Float32], picture: Picture, project: bool) -> Rendered:
