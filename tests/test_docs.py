@@ -33,7 +33,7 @@ def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = json.loads((ROOT / "docs" / "redecode.ipynb").read_text(encoding="utf-8"))["cells"]
     names: dict[str, object] = {}
     for cell in cells:
-        assert not cell.get("outputs")  # What a cell shows is not kept, so that it cannot be stale.
+        assert not cell.get("outputs")  # Outputs of cells are not stored, so that they cannot be outdated.
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), "redecode.ipynb", "exec"), names)
     assert names["decoded"]

@@ -78,7 +78,7 @@ def test_the_same_input_twice_is_one_job(tmp_path: Path) -> None:
 
 @posix
 def test_a_result_never_replaces_an_input(tmp_path: Path) -> None:
-    photo = tmp_path / "a.png"  # A JPEG under a wrong name.
+    photo = tmp_path / "a.png"  # A JPEG with a wrong suffix.
     photo.write_bytes(b"")
     (tmp_path / "link.png").symlink_to(photo)
     os.link(photo, tmp_path / "hard.png")
@@ -160,7 +160,7 @@ def test_existing_targets(tmp_path: Path) -> None:
     target.write_bytes(b"precious")
     with pytest.raises(OutputExistsError, match="--overwrite"):
         files.refuse_existing(target)
-    # It may also come into being between that look and the end of the work.
+    # It may also be created between that check and the end of the work.
     with pytest.raises(OutputExistsError, match="--overwrite"):
         files.save(DATA, target, overwrite=False)
     assert target.read_bytes() == b"precious"
@@ -244,7 +244,7 @@ def test_results_of_earlier_runs_are_no_inputs(tree: Path) -> None:
     (tree / "photos" / "a.redecoded.jpg").write_bytes(b"")
     jobs, _ = plan.plan([tree / "photos"], None, suffix=".jpg")
     assert not any(job.source.stem.endswith(".redecoded") for job in jobs)
-    # One that is named is asked for.
+    # A file that is named is restored.
     assert len(plan.plan([tree / "photos" / "a.redecoded.jpg"], None)[0]) == 1
 
 
@@ -326,5 +326,5 @@ def test_of_what_is_no_picture_only_the_beginning_is_read(tmp_path: Path, start:
     tracemalloc.stop()
     assert len(data) == (50 << 20 if whole else 12)
     assert data.startswith(start)
-    # Never twice in memory.
+    # The data is never in memory twice.
     assert peak < (65 << 20 if whole else 1 << 20)

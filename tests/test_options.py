@@ -1,4 +1,4 @@
-"""Options are declared once: each of them is found in all doors, with the same default, range and help."""
+"""Options are declared once: all interfaces offer each of them, with the same default, range and help."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def command(name: str | None) -> Callable[..., None]:
 
 
 def parameters(name: str | None) -> Mapping[str, inspect.Parameter]:
-    """What a command takes; None is the one that restores files."""
+    """Parameters of a command; None is the command that restores files."""
     return inspect.signature(command(name)).parameters
 
 
@@ -72,7 +72,7 @@ def test_the_http_api_offers_every_option_that_is_not_the_operators(name: str) -
     choice = CHOICES[name]
     told = DecodeChoices.model_json_schema()["properties"]
     if choice.scope == "engine":
-        # What the machine computes with, and how much it takes on, is the operator's to choose.
+        # The operator sets the device, the precision and the limits.
         assert name not in told
         assert name in parameters("serve")
         return

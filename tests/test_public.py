@@ -1,4 +1,4 @@
-"""What the package offers: names, docstrings and their examples."""
+"""The package's public API: names, docstrings and their examples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def module_name(path: Path) -> str:
 
 @pytest.mark.parametrize("module", [redecode, errors])
 def test_all_names_what_is_there(module: types.ModuleType) -> None:
-    """`__all__` is sorted, every name in it can be had, and nothing public of ours is missing from it."""
+    """`__all__` is sorted and complete, and every name in it exists."""
     assert module.__all__ == sorted(module.__all__)
     assert all(getattr(module, name) is not None for name in module.__all__)
     public = {

@@ -1,4 +1,4 @@
-"""redecode as a library: what decode takes, and what it gives back."""
+"""redecode as a library: sources and results of decode."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_all_kinds_of_sources_of_one_file(data: bytes, decoded: Decoded, tmp_pat
         for source in sources:
             np.testing.assert_array_equal(redecode.decode(source).image, decoded.image)
         assert image.fp.tell() == place
-        np.testing.assert_array_equal(np.asarray(image), np.asarray(Image.open(path)))  # It can be loaded still.
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(Image.open(path)))  # The image can still be loaded.
 
 
 def test_pixels_are_searched_for_traces(data: bytes, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""README and docs/results.md: their lines run as printed, their tables are those of results/, their links lead somewhere."""
+"""README and docs/results.md: their commands run as printed, their tables match results/, their links exist."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tables() -> types.ModuleType:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What README's lines expect around them: photo.jpg, and album/ with pictures in a subfolder."""
+    """Files that README's commands need: photo.jpg, and album/ with pictures in a subfolder."""
     example = ROOT / "examples" / "parrots-q10.jpg"
     shutil.copy(example, tmp_path / "photo.jpg")
     (tmp_path / "album" / "summer").mkdir(parents=True)
@@ -106,7 +106,7 @@ def test_python_runs_as_printed(folder: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_other_commands_are_known() -> None:
-    """What is not run here: installing, and targets of the Makefile."""
+    """Commands that are not run here: installation, and targets of the Makefile."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for words in commands():
         if words[0] == "make":

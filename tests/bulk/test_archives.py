@@ -1,4 +1,4 @@
-"""Tar archives that are damaged, compressed, or made to do harm: each member is in the result, or it is named."""
+"""Tar archives that are damaged, compressed or malicious: each member is in the result, or is reported."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def png(_: str) -> str:
 
 
 def restored(data: bytes, _: str) -> Any:
-    """Stands for the engine: the "picture" is the file itself, and what does not begin as a JPEG fails."""
+    """Replaces the decoder: the "picture" is the file itself, and files that do not begin like a JPEG fail."""
     if not data.startswith(b"\xff\xd8"):
         raise UnreadableError("this is no picture")
     return SimpleNamespace(data=data, notes=(), decoded=SimpleNamespace(picture=SimpleNamespace(width=1, height=1)))
 
 
 def restore(data: bytes, folder: Path) -> tuple[Outcome, dict[str, bytes]]:
-    """What becomes of an archive, and the files of the new one, which is whole whatever happened to the old one."""
+    """The outcome for an archive, and the files of the new archive, which is complete whatever is wrong with the old one."""
     (folder / "x.tar").write_bytes(data)
     result = io.BytesIO()
     outcome = archive.restore(folder / "x.tar", result, restored, png)
@@ -102,7 +102,7 @@ def test_a_flipped_header_bit_costs_one_member(tmp_path: Path, form: int) -> Non
     for header in range(6):
         for bit in rng.choice(BLOCK * 8, 40, replace=False):
             outcome, made = restore(flipped(whole, header * 3 * BLOCK * 8 + int(bit)), tmp_path)
-            # Some bits of the checksum field mean nothing.
+            # Some bits of the checksum field have no effect.
             assert (len(made), len(outcome.failures)) in {(5, 1), (6, 0)}, (header, bit)
             assert set(made) >= {f"{number:03d}.png" for number in range(6) if number != header}
 
@@ -133,7 +133,7 @@ def test_a_cut_between_members_is_never_silent(tmp_path: Path) -> None:
         outcome, made = restore(numbered(3)[: count * 3 * BLOCK], tmp_path)
         assert (len(made), list(outcome.failures)) == (count, ["(the end)"])
         assert "without an end mark" in outcome.failures["(the end)"]
-    # One of the two end blocks is not enough; both are, without the padding behind them.
+    # One of the two end blocks is not enough; both suffice, without the padding after them.
     assert restore(numbered(3)[: 10 * BLOCK], tmp_path)[0].failures
     assert not restore(numbered(3)[: 11 * BLOCK], tmp_path)[0].failures
 
@@ -150,10 +150,10 @@ def test_all_bytes_are_accounted_for(tmp_path: Path) -> None:
     assert (list(made), list(outcome.failures)) == (["000.png", "002.png"], ["(byte 2048)"])
     outcome, made = restore(whole[: 3 * BLOCK] + whole[3 * BLOCK + 1 :], tmp_path)
     assert (list(made), bool(outcome.failures)) == (["000.png"], True)
-    # Something behind the end.
+    # Data after the end.
     outcome, made = restore(whole[: end + 2 * BLOCK] + b"more", tmp_path)
     assert (len(made), len(outcome.failures)) == (3, 1)
-    # Archives one after the other.
+    # Concatenated archives.
     outcome, made = restore(whole + tar(member("more.jpg", b"\xff\xd8")), tmp_path)
     assert (len(made), outcome.failures) == (4, {})
 
@@ -265,7 +265,7 @@ def test_members_beyond_the_limit_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     with open(path, "wb") as file:
         file.write(info.tobuf() + b"\xff\xd8")
-        # A hole, which takes no room.
+        # A hole, which takes no space on disk.
         file.truncate(BLOCK + info.size)
         file.seek(0, os.SEEK_END)
         file.write(numbered(2))

@@ -38,7 +38,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 
 
 def make_archive(folder: Path, count: int, side: int = 24, broken_every: int = 1000) -> set[str]:
-    """Small JPEGs in nested folders; returns the paths of those that are cut off too early."""
+    """Write small JPEGs into nested folders; return the paths of the truncated ones."""
     rng = np.random.default_rng(count)
     bad = set()
     for i in range(count):
@@ -62,7 +62,7 @@ def redecode(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files but those of CORNER."""
+    """All files except those in CORNER."""
     found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return {name: data for name, data in found.items() if not name.startswith(f"{CORNER}/")}
 
@@ -90,7 +90,7 @@ def copying(setup: Setup, windows: Iterator[list[Task]]) -> Iterator[Row]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """IN with four files of different sizes, one of them empty, and what is no picture."""
+    """IN with four files of different sizes, one of them empty, and a file that is not a picture."""
     for number, name in enumerate(("b.JPG", "a.jpeg", "sub/deep/c.jfif", "sub/a.jpe", "notes.txt", "p.png")):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def test_same_results_as_the_single_command(tmp_path: Path) -> None:
     found = rows(out)
     assert Counter(row.status for row in found) == {DONE: 200 - len(bad), FAILED: len(bad)}
     assert {row.input for row in found if row.status == FAILED} == bad
-    # Told in the same words.
+    # The messages are the same.
     assert {f"redecode: {source / row.input}: {row.message}" for row in found if row.status == FAILED} <= set(one.stderr.splitlines())
     assert f"{200 - len(bad)} restored, {len(bad)} failed" in many.stdout
     assert not any(path.suffix == ".part" for path in out.rglob("*"))
@@ -212,7 +212,7 @@ def test_two_files_of_one_stem_have_two_results(tmp_path: Path) -> None:
 
 
 def test_no_result_replaces_that_of_another_file(tmp_path: Path) -> None:
-    """Be they restored in several runs, by globs or lists, or their files be gone since."""
+    """The names do not depend on runs, globs or lists, nor on files that are deleted meanwhile."""
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     for name in ("a.jpeg", "b.jpeg", "b.jpg", "c.jpeg"):
@@ -271,7 +271,7 @@ def test_shards_divide_the_archive(tmp_path: Path) -> None:
     assert sum(done) == 60
     assert min(done) > 5
     assert Counter(row.input for row in rows(tmp_path / "out")).most_common(1)[0][1] == 1
-    # Whatever the division, what is there is there.
+    # Existing results count with any number of shards.
     assert run.run(plan(tmp_path / "in", tmp_path / "out"), copying).skipped == 60
 
 
@@ -385,7 +385,7 @@ def test_one_run_at_a_time(tree: Path, tmp_path: Path) -> None:
         ({"host": "elsewhere", "pid": 1, "beat": 0}, True),
         ({"host": "elsewhere", "pid": 1, "beat": -300}, False),
         ({"host": socket.gethostname(), "pid": 2**22 + 1, "beat": 0}, False),
-        # Another process has the number now, or this one, as in a container that was started anew.
+        # The process id was reused by another process, or by this one, as in a restarted container.
         ({"host": socket.gethostname(), "pid": os.getppid(), "beat": 0, "started": "an earlier boot/123"}, False),
         ({"host": socket.gethostname(), "pid": os.getpid(), "beat": 0}, False),
         ({"host": socket.gethostname(), "pid": os.getppid(), "beat": 0}, True),
@@ -450,7 +450,7 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 @pytest.mark.parametrize("alive", [True, False])
 def test_a_clock_that_is_a_year_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alive: bool) -> None:
-    """Whether anybody is at work is told by their next beat."""
+    """The next heartbeat shows whether the run is alive."""
     lock = tmp_path / CORNER / "lock-1-of-1"
     lock.parent.mkdir()
     holder = {"id": "x", "host": "elsewhere", "pid": 1, "beat": time.time() + 365 * 86_400}
@@ -517,7 +517,7 @@ def test_rows_that_make_no_sense_are_passed_over(tree: Path, tmp_path: Path, cha
     segment = next((out / CORNER).rglob("*.jsonl"))
     damaged = [json.dumps({**json.loads(line), **changes}) for line in segment.read_text().splitlines()]
     segment.write_text("\n".join(damaged))
-    # Whatever else lies there.
+    # Other files in the folder.
     for name in ("notes.jsonl", "._000001-000000.jsonl", "x-1.jsonl", "²-1.jsonl", "../²-of-²/1-1.jsonl", "../a-of-b/1-1.jsonl"):
         (segment.parent / name).parent.mkdir(exist_ok=True)
         (segment.parent / name).write_bytes(b"\0\xff[[[[\n5\nnull\n[]\n{}\n" + b"[" * 100_000)
@@ -531,7 +531,7 @@ def test_a_lock_that_is_taken_away_ends_the_run(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / CORNER / "lock-1-of-1"
 
     def lost() -> bool:
-        # Said until it is heard: a beat may fall between.
+        # Repeated until it is noticed, as a heartbeat may come in between.
         path.write_text(json.dumps({"id": "another"}))
         try:
             lock.check()
@@ -548,7 +548,7 @@ def test_a_lock_that_is_taken_away_ends_the_run(tmp_path: Path, monkeypatch: pyt
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    """Whether a condition comes true within a minute."""
+    """Whether a condition becomes true within a minute."""
     end = time.monotonic() + 60
     while not condition():
         if time.monotonic() > end:
@@ -576,7 +576,7 @@ def test_each_result_in_the_format_of_its_file(tmp_path: Path) -> None:
     pixels = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
     for name in ("a.jpg", "a.jpeg", "b.png", "c.webp", "d.bmp"):
         pixels.save(source / name)
-    # Its name says so, and its result is what its name says.
+    # By its name it is an archive, and so is its result.
     pixels.save(source / "e.jpg", "PNG")
     with tarfile.open(source / "x.tar", "w") as archive:
         archive.add(source / "a.jpeg", "a.jpeg")
@@ -628,7 +628,7 @@ def wait_for_rows(out: Path, count: int) -> None:
 @pytest.mark.slow
 @posix
 def test_killed_at_any_moment_and_resumed(tmp_path: Path) -> None:
-    """bench/bulk.py does so twenty times."""
+    """bench/bulk.py does this twenty times."""
     make_archive(tmp_path / "in", 60)
     out = tmp_path / "out"
     for count in (1, 30):
@@ -656,7 +656,7 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
         command("bulk", tmp_path / "in", out, "--workers", 1),
         stderr=subprocess.PIPE,
         text=True,
-        # What a shell has put into the background is deaf to Ctrl-C, and would pass that on.
+        # Background processes of a shell ignore Ctrl-C, and their children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     wait_for_rows(out, 2)

@@ -1,4 +1,4 @@
-"""`redecode bulk` on Ray: a cluster of two nodes on this machine, one of which goes away."""
+"""`redecode bulk` on Ray: a cluster of two nodes on this machine, one of which is removed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from redecode.bulk.restorer import Setup, Task
 from redecode.cli import main as cli
 from redecode.options import Options
 
-# Ray warns of parts of its own.
+# Ray triggers warnings about its own code.
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -37,7 +37,7 @@ COUNT = 120
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """IN with tiny JPEGs, every 33rd of them cut off; beside it, what the single command makes of them."""
+    """IN with tiny JPEGs, every 33rd truncated, and the results of the single command for them."""
     rng = np.random.default_rng(5)
     folder = tmp_path_factory.mktemp("archive") / "in"
     for number in range(COUNT):
@@ -99,7 +99,7 @@ def test_a_node_goes_away(cluster: Any, archive: Path, tmp_path: Path) -> None:
 
 
 def _nodes_with_actors() -> set[str]:
-    from ray._private.state import actors  # The public way needs the dashboard, and its many dependencies.
+    from ray._private.state import actors  # The public API needs the dashboard and its many dependencies.
 
     return {actor["Address"]["NodeID"] for actor in actors().values() if actor["State"] == "ALIVE"}
 

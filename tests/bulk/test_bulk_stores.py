@@ -1,4 +1,4 @@
-"""`redecode bulk` between places that are no folders: an S3 server on the loopback that has bad days, memory, zip and tar archives."""
+"""`redecode bulk` with stores other than folders: an unreliable S3 server on the loopback, memory, zip and tar archives."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def pictures(count: int) -> dict[str, bytes]:
-    """Tiny JPEGs by path; the second is cut off."""
+    """Tiny JPEGs by path; the second is truncated."""
     rng = np.random.default_rng(count)
     made = {}
     for number in range(count):
@@ -44,13 +44,13 @@ def pictures(count: int) -> dict[str, bytes]:
 
 
 def bulk(*arguments: object) -> str:
-    """The command within this process; its workers are processes of their own all the same."""
+    """The command within this process; its workers are still separate processes."""
     result = CliRunner().invoke(cli.command_app, ["bulk", *map(str, arguments)])
     return f"{result.exit_code} {result.output}"
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """Of the single command, by path."""
+    """Results of the single command, by path."""
     single = folder.with_name("single")
     CliRunner().invoke(cli.restore_app, [str(folder), "-o", f"{single}/"])
     return {path.relative_to(single).as_posix(): path.read_bytes() for path in single.rglob("*.png")}
@@ -73,7 +73,7 @@ def paths(store: Store, folder: str) -> list[str]:
 
 
 class Moody:
-    """A server in front of another: now and then it fails before or after the work, or takes its time."""
+    """A proxy in front of a server: sometimes it fails before or after the request, or is slow."""
 
     def __init__(self, server: Wsgi) -> None:
         self._server = server
@@ -92,7 +92,7 @@ class Moody:
         if mood == "slow":
             time.sleep(0.5)
         if mood == "forgets":
-            # The work is done, and nobody is told.
+            # The request was processed, but the client gets no response.
             list(self._server(request, lambda *_: None))
             return self._fail(respond)
         return self._server(request, respond)
@@ -141,7 +141,7 @@ def test_s3_on_a_bad_day(s3: Moody, tmp_path: Path) -> None:
     versions = {entry.path: entry.version for folder in "01" for entry in source.children(folder)[1]}
     assert {row.input: row.version for row in found} == versions
 
-    # What has another ETag is restored again.
+    # A file with another ETag is restored again.
     source.put("0/000.jpg", made["0/002.jpg"])
     assert "1 restored, 0 failed, 12 already restored, 1 failed before" in bulk("s3://bucket/in/*/*.jpg", "s3://bucket/out")
 

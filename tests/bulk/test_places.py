@@ -1,4 +1,4 @@
-"""Nothing is written outside the output, and nothing that is restored is replaced: whatever the store, however a place is spelled."""
+"""Nothing is written outside the output, and no input file is replaced, with any store and any spelling of a path."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_a_zip_as_output_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 @posix
 def test_sources_are_never_replaced(tmp_path: Path) -> None:
-    """However their place is spelled."""
+    """With any spelling of their path."""
     pytest.importorskip("fsspec")
     place = tmp_path / "place"
     (place / "sub").mkdir(parents=True)
@@ -203,7 +203,7 @@ def test_sources_are_never_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts")
 def test_places_that_are_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where a folder is mounted twice: two paths without a link, one folder."""
+    """Like a folder that is mounted twice: two paths to the same folder without a link."""
     (tmp_path / "one" / "sub").mkdir(parents=True)
     (tmp_path / "other").mkdir()
     same = os.path.samefile
@@ -244,7 +244,7 @@ def test_nested_places(one: str, other: str, nested: bool) -> None:
 @pytest.mark.slow
 @posix
 def test_a_name_that_is_too_long_is_the_files_own_fault(tmp_path: Path) -> None:
-    """And so no reason to end the run after fifty of them, or to try it again and again."""
+    """So fifty of them do not end the run, and they are not retried."""
     many = [f"{number:03d}{'x' * 300}.jpg" for number in range(60)]
     archive = evil_zip(tmp_path / "x.zip", *many, "ok.png/a.jpg")
     code, said = bulk(archive, tmp_path / "out", "--workers", 1)

@@ -30,7 +30,7 @@ NO_PICTURE = "this is not a picture that redecode reads (JPEG; PNG, WebP, AVIF, 
 
 
 class Stub:
-    """Stands in for the networks: the layers are the file's own picture in different lightness."""
+    """Replaces the networks: the layers are the file's own picture with different lightness."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[float, bool]] = []
@@ -216,7 +216,7 @@ def test_formats(run, stub: Stub, photo: Path, tmp_path: Path) -> None:
     assert err.count("\n") == 1
 
 
-# Colour, a C1 control, a line's end, the direction of writing; and the markup of rich, which is no control.
+# Colour, a C1 control, a line end, the direction of writing; and rich's markup, which is not a control character.
 NAMES = ["\x1b[31mred", "\x9b31mred", "two\nlines", "gpj.\u202ephoto", "bell\x07\x7f", "[red]plain[bold]"]
 CONTROLS = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
@@ -246,7 +246,7 @@ def test_names_of_files_control_no_terminal(run, stub: Stub, photo: Path, tmp_pa
         if "--json" in arguments:
             assert json.loads(printed.splitlines()[0])["input"] == str(good)
         if "-v" in arguments or arguments[:2] == ["info", good]:
-            # The name is whole, and what is told of a file is one line.
+            # The name is complete, and the report on a file is one line.
             assert console.printable(good) in complained + printed
             assert all(line.startswith("redecode: ") for line in complained.splitlines())
 
@@ -507,7 +507,7 @@ def test_standard_streams(photo: Path, tmp_path: Path) -> None:
     assert done.stdout == (tmp_path / "x.webp").read_bytes()
 
 
-# From here on the real command, as a process of its own.
+# From here on the real command, in a separate process.
 
 
 def command(*arguments: object, **options: object) -> subprocess.CompletedProcess[bytes]:
@@ -630,7 +630,7 @@ def test_a_kill_leaves_no_half_result(photo: Path, photograph: np.ndarray) -> No
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=60)
     results = [path for path in photo.parent.iterdir() if path.suffix == ".png"]
-    for path in results:  # The machine may have been fast: then the result is whole.
+    for path in results:  # On a fast machine the result may be complete already.
         assert opened(path).shape == large.shape
 
 

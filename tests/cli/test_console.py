@@ -1,4 +1,4 @@
-"""What is an error of the user's, and what is a bug of ours."""
+"""Errors of the user, and bugs of redecode."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_serve_opens_the_page_where_asked(asked: bool, monkeypatch, capsys) -> N
 )
 def test_completion(typed: str, offered: list[str], tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    # Where a file begins as a command does, the shell is left to complete files.
+    # If a file name begins like a command, the shell completes files.
     (tmp_path / "sea.jpg").touch()
     monkeypatch.setenv("_REDECODE_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", typed)

@@ -46,7 +46,7 @@ def test_pixels_and_metadata_survive(name: str, gray: bool) -> None:
     # An RGB profile is for RGB.
     assert image.info.get("icc_profile") == (None if gray else SRGB)
     assert image.info["xmp"] == b"<x:xmpmeta/>"
-    if name not in ("webp", "avif"):  # They have no place for a resolution, nor for comments.
+    if name not in ("webp", "avif"):  # These formats cannot hold a resolution or comments.
         assert image.info["dpi"] == pytest.approx((300, 200), abs=0.01)
     if name == "png":
         assert image.info["Comment"] == "Grüße"

@@ -1,4 +1,4 @@
-"""What files carry beside their picture: read from hand-built files, handed on, or named where a format has no place for it."""
+"""Metadata: read from hand-built files, written into results, or reported if a format cannot hold it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Plain:
 
 
 def turned_exif(orientation: int, thumbnail: bool = True, order: str = ">", maker: bytes = b"MAKER NOTES of no known form") -> bytes:
-    """EXIF data as a camera lays them out: the main folder, the Exif folder with maker notes, and a thumbnail in the second folder."""
+    """EXIF data in a camera's layout: the main directory, the Exif directory with maker notes, and a thumbnail in the second directory."""
 
     def folder(entries: list[tuple[int, int, int, bytes]], following: int) -> bytes:
         body = b"".join(struct.pack(order + "HHI", tag, kind, count) + value.ljust(4, b"\0") for tag, kind, count, value in entries)
@@ -100,7 +100,7 @@ def turned_exif(orientation: int, thumbnail: bool = True, order: str = ">", make
     return b"Exif\0\0" + mark + long(8) + main + below + second + maker + small
 
 
-# Carried from JPEG to JPEG, to the last bit.
+# Copied from JPEG to JPEG without any change.
 
 CARRIED = {
     "exif": [(APP1, turned_exif(1))],
@@ -131,7 +131,7 @@ def test_comments_between_scans_are_read() -> None:
     assert jpeg.read(data[:at] + b"\xff\xfe\0\x05abc" + data[at:]).metadata.comment == b"abc"
 
 
-# Carried into the other formats, or named.
+# Written into the other formats, or reported.
 
 
 def test_iptc_in_a_tiff() -> None:
@@ -142,7 +142,7 @@ def test_iptc_in_a_tiff() -> None:
             assert bytes(tags[34377].value) == RESOURCES
             assert bytes(tags[33723].value) == IPTC
         assert done.notes == ()
-        # And back from there.
+        # And back from these formats.
         assert raster.read(done.data).metadata.photoshop == RESOURCES if deep == 8 else True
 
 
@@ -155,7 +155,7 @@ def test_iptc_without_a_place_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_loss_is_named(name: str) -> None:
-    """All that a JPEG can carry: in the result, or in the note."""
+    """All metadata of a JPEG: in the result, or in the note."""
     data = with_segments(
         (APP0, b"JFXX\0\x10"), (APP1, turned_exif(1)), (APP1, XMP + PACKET), (APP1, EXTENSION), (APP2, b"MPF\0MM"),
         (APP11, b"JP\0\1c2pa"), (APP13, PHOTOSHOP), (0xEC, b"PictureInfo\0x"), (0xEC, b"Ducky\0\1"), (COM, b"one"), (COM, b"two"),
@@ -285,7 +285,7 @@ def test_strip_keeps_the_picture_upright(orientation: int, order: str) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("order", [">", "<"])
 def test_auto_orient_turns_exif_with_the_picture(orientation: int, order: str) -> None:
-    """In place: every byte but those that tell of the orientation stays, maker notes above all."""
+    """In place: all bytes except those of the orientation stay, especially maker notes."""
     before = turned_exif(orientation, order=order)
     after = exif.upright(before)
     assert len(after) == len(before)
@@ -333,7 +333,7 @@ def test_auto_orient_turns_xmp_with_the_picture(packet: bytes) -> None:
     data = with_segments((APP1, turned_exif(6)), (APP1, XMP + packet))
     assert jpeg.read(restored(data, format="jpeg", auto_orient=True).data).metadata.xmp == packet.replace(b"6", b"1")
     assert jpeg.read(restored(data, format="jpeg").data).metadata.xmp == packet
-    # Who turns by EXIF alone does not turn a picture that has none.
+    # Viewers that use EXIF only do not turn a picture without it.
     unturned = with_segments((APP1, XMP + packet))
     assert jpeg.read(restored(unturned, format="jpeg", auto_orient=True).data).metadata.xmp == packet
 
@@ -348,7 +348,7 @@ def test_auto_orient_turns_resolution_and_aspect() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_broken_exif_is_handed_on_by_length() -> None:
-    """Every truncation of EXIF data ends in a picture, and in no traceback."""
+    """With any truncation of EXIF data there is a result and no traceback."""
     whole = turned_exif(6)
     for length in range(0, len(whole) - 700, 3):
         cut = whole[:length]
@@ -386,7 +386,7 @@ def test_what_comes_after_the_picture_is_called_by_its_name() -> None:
 
 
 def test_replace_of_the_metadata_keeps_the_rest() -> None:
-    """The formats' limits concern what they name and nothing else."""
+    """The limits of formats affect only the metadata that they name."""
     everything = Metadata(turned_exif(1), PROFILES[3], (300, 300), PACKET, b"one", None, RESOURCES, (EXTENSION,), (b"two",))
     assert metadata.kept_by("jpeg", everything, 3) == (everything, ())
     kept, _ = metadata.kept_by("png", everything, 3)
@@ -476,7 +476,7 @@ def test_other_tags_are_missed_in_a_tiff(tag: int) -> None:
 
 
 def test_all_tags_of_a_deep_tiff() -> None:
-    """XMP, resources, orientation, aspect ratio: each once and whole."""
+    """XMP, resources, orientation and aspect ratio: each once and complete."""
     everything = Metadata(turned_exif(6), None, None, PACKET, b"a comment", (2, 1), RESOURCES)
     data = encode.encode(PIXELS.astype(np.uint16) * 257, everything, Encoding("tiff"))
     with tifffile.TiffFile(io.BytesIO(data)) as file:

@@ -17,7 +17,7 @@ from redecode.evaluation.datasets import data_path
 
 
 class Smoother:
-    """Stands for a decoder: L_B is smoothed until it contradicts the file, L_T gets noise that does."""
+    """Replaces the decoder: L_B is smoothed and L_T gets noise, until both contradict the file."""
 
     preset = "stub"
     precision = "int8"
@@ -44,7 +44,7 @@ def originals(tmp_path: Path, photograph: NDArray[np.uint8]) -> Path:
 def nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(weights.PRESETS, "stub", {"edge": "stub-edge", "texture": "stub-texture"})
     monkeypatch.setattr(weights, "record", lambda name: {"sha256": {"int8": f"hash of {name}"}})
-    # The tests here must pass without LPIPS' weights and fast.
+    # The tests here must be fast, and pass without LPIPS's weights.
     monkeypatch.setattr(lpips, "distance", lambda reference, restored: 0.25)
     monkeypatch.setattr(benchmark, "version", lambda package: f"version of {package}")
 
@@ -74,7 +74,7 @@ def test_gray_figures_are_those_of_the_metrics(originals: Path, photograph: NDAr
     luma = colour.studio_luma(photograph)
     image = jpeg.read(jpeg.compress(luma, 10))
     plain, smooth = (colour.to_uint8(planes[0]) for planes in (image.planes(), Smoother().base_layer(image)))
-    # Pillow's inverse DCT is one of integers.
+    # Pillow's inverse DCT computes with integers.
     assert jpeg_row.images["0.png"]["psnr"] == pytest.approx(metrics.psnr(luma, plain), abs=0.02)
     expected = {
         "psnr": metrics.psnr(luma, smooth),
@@ -170,7 +170,7 @@ def mean_figures(originals: list[NDArray[np.uint8]], protocol: benchmark.Protoco
 def test_plain_jpeg_on_live1_has_the_published_gray_figures(live1: list[NDArray[np.uint8]]) -> None:
     assert len(live1) == 29
     figures = mean_figures(live1, "gray")
-    # The paper's and AR-CNN's figures, then those of DnCNN, FBCNN and SwinIR, then our own definitions'.
+    # Figures by the definitions of the paper and AR-CNN, then of DnCNN, FBCNN and SwinIR, then by our own.
     assert round(figures["psnr"], 2) == 27.77
     assert round(figures["psnr_b_whole_blocks"], 2) == 25.36
     assert figures["ssim_uniform"] == pytest.approx(0.791, abs=6e-4)

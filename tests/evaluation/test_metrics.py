@@ -1,4 +1,4 @@
-"""Every metric against an implementation that is not ours."""
+"""Every metric against an independent implementation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 @pytest.fixture(scope="session", params=[5, 40])
 def pair(request: pytest.FixtureRequest, photograph: NDArray[np.uint8]) -> Pair:
-    """A luma image of no whole number of blocks, and its JPEG."""
+    """A luma image whose sides are not multiples of 8, and its JPEG."""
     original = colour.studio_luma(photograph)[:, :163]
     planes = jpeg.read(jpeg.compress(original, request.param)).planes()
     return original, colour.to_uint8(planes[0])
@@ -103,7 +103,7 @@ def test_psnr_b_without_visible_blocks_is_that_of_torchmetrics() -> None:
     rng = np.random.default_rng(3)
     reference = rng.integers(0, 256, (64, 72)).astype(np.uint8)
     restored = ndimage.gaussian_filter(reference, 2)
-    # Constant along the block borders: these cannot be rougher than the rest.
+    # Constant across the block borders, which cannot be rougher than the rest.
     restored[:, 8::8], restored[8::8] = restored[:, 7:-1:8], restored[7:-1:8]
     assert metrics.psnr_b(reference, restored) == pytest.approx(metrics.psnr(reference, restored), abs=1e-12)
     assert metrics.psnr_b(reference, restored) == pytest.approx(torchmetrics_psnr_b(reference, restored), abs=1e-4)
@@ -195,7 +195,7 @@ def lpips_in_numpy(reference: NDArray[np.uint8], restored: NDArray[np.uint8], we
 
 @pytest.fixture
 def random_alexnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, NDArray[np.float32]]:
-    """Weights of the right shapes in a data folder of their own, so that the network is checked where the real file is absent."""
+    """Random weights of the right shapes in a data folder, so that the network is tested without the real file."""
     pytest.importorskip("torch")
     safetensors = pytest.importorskip("safetensors.numpy")
     rng = np.random.default_rng(5)

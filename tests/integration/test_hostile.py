@@ -1,4 +1,4 @@
-"""Files that mean no good, through everything but the networks: restored or refused, in bounded time, without a trace or a sound."""
+"""Malicious files, through everything except the networks: restored or refused in bounded time, without output or leftovers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def edited(data: bytes, changes: list[tuple[str, int, int]]) -> bytes:
             content[at] ^= 1 << value
         elif kind == "byte":
             content[at] = value
-        elif kind == "marker":  # Another one in the place of one that is there.
+        elif kind == "marker":  # Replace an existing segment by another.
             found = [i for i in range(len(content) - 1) if content[i] == 0xFF and content[i + 1]]
             if found:
                 content[found[place % len(found)] + 1] = value
@@ -137,7 +137,7 @@ def test_a_large_header_without_data_is_refused(seed: str) -> None:
 
 @pytest.mark.usefixtures("no_libjpeg")
 def test_few_bytes_that_claim_much_are_refused_at_once() -> None:
-    """A kilobyte for 16 megapixels, and arithmetic scans without end: both took many seconds."""
+    """A kilobyte for 16 megapixels, and very many arithmetic scans: both used to take many seconds."""
     for side in (1100, 4000):
         data = resized(seeds.jpegs()["420"], side, side)
         with pytest.raises(UnreadableError, match="next to no data"):
@@ -150,7 +150,7 @@ def test_few_bytes_that_claim_much_are_refused_at_once() -> None:
 
 @pytest.mark.parametrize("progressive", [False, True])
 def test_large_and_blank_is_no_bomb(progressive: bool) -> None:
-    """The fewest bits that a picture can have are many more than the limit asks for; half a file is shown as well."""
+    """Even the smallest pictures have many more bits than the limit; half a file is shown too."""
     buffer = io.BytesIO()
     Image.new("L", (4200, 4000), 77).save(buffer, "JPEG", progressive=progressive, optimize=True)
     data = buffer.getvalue()
@@ -159,7 +159,7 @@ def test_large_and_blank_is_no_bomb(progressive: bool) -> None:
 
 
 def test_a_large_arithmetic_file_may_be_tiny() -> None:
-    """Its coder takes next to nothing for what is certain."""
+    """Arithmetic coding needs almost no bits for predictable data."""
     image = jpeg.read(resized(seeds.jpegs()["arithmetic"], 4200, 4000))
     assert image.components[0].coefficients.shape == (500, 525, 8, 8)
 
@@ -168,13 +168,13 @@ def test_a_large_arithmetic_file_may_be_tiny() -> None:
 def test_many_scans_over_a_large_picture_are_refused() -> None:
     data = resized(seeds.jpegs()["progressive-444"], 9000, 9000)
     last = data.rindex(b"\xff\xda")
-    enough = bytes(200_000)  # For so large a header.
+    enough = bytes(200_000)  # For the size in the header.
     with pytest.raises(LimitError, match="scans"):
         jpeg.read(data[:-2] + enough + data[last:-2] * 400 + data[-2:])
 
 
 def test_the_costliest_file_allowed_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arithmetic refinement without data, the dearest visits there are, at the limit scaled down."""
+    """Arithmetic refinement without data, the most expensive visits, at a reduced limit."""
     data = seeds.jpegs()["arithmetic-progressive"]
     data = resized(data, 1600, 1600)
     last = data.rindex(b"\xff\xda")
@@ -241,7 +241,7 @@ BOMB = zlib.compress(bytes(200_000_000), 9)
     ids=["png", "png 256 MP", "tiff", "tiff 2 GP", "gif", "webp", "text", "profile", "much text"],
 )
 def test_bombs_of_other_formats(data: bytes) -> None:
-    """In a process of its own, with a gigabyte beyond what it holds after its imports."""
+    """In a separate process, with a gigabyte more than it uses after its imports."""
     code = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
@@ -268,7 +268,7 @@ def test_texts_named_like_what_pillow_keeps_there(key: str) -> None:
         harness.check(data, Options(format=name, force_quality=30))
 
 
-# What was found, and is to stay away.
+# Findings of fuzzing, as regression tests.
 
 
 def exif_of(**tags: object) -> bytes:
@@ -331,7 +331,7 @@ def test_damaged_data_is_refused_in_silence(seed: str, capfd: pytest.CaptureFixt
 
 
 def test_too_many_samples_per_pixel_is_said_by_us_alone(capfd: pytest.CaptureFixture[str]) -> None:
-    """Pillow logs this, and Python prints what nobody handles."""
+    """Pillow logs this, and Python prints log messages without a handler."""
     data = tiff(4, 4).replace(struct.pack("<HHII", 278, 4, 1, 4), struct.pack("<HHII", 277, 3, 1, 999))
     with pytest.raises(UnreadableError):
         raster.read(data)
@@ -344,7 +344,7 @@ def test_a_picture_that_pillow_finds_too_large_is_no_damaged_one() -> None:
 
 
 def test_what_stands_between_segments_is_stepped_over() -> None:
-    """As viewers do: an application segment that is shorter or longer than its length field is no reason to show nothing."""
+    """As in viewers, an application segment that is shorter or longer than its length field does not prevent reading."""
     data = seeds.jpegs()["420"]
     at = seeds.segment(data, 0xDB)
     for junk in (b"hello", b"\xff\0\0\x02", b"\0" * 3000):
@@ -358,7 +358,7 @@ def test_what_stands_between_segments_is_stepped_over() -> None:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """The command within this process, networks apart: exit code and what it printed."""
+    """The command within this process, without networks: exit code and output."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(restore_command, "make_decoder", lambda *_: harness.Identity())
@@ -413,7 +413,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk(run, small_disk: Path, tmp_path: Path) -> None:
-    """What fits is written whole; what does not is reported, and leaves nothing."""
+    """Results that fit are complete; others are reported, and leave no file."""
     (tmp_path / "in").mkdir()
     for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg"):
         (tmp_path / "in" / name).write_bytes(jpeg.compress(np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8), 90))
@@ -438,7 +438,7 @@ def test_a_read_only_disk(run, small_disk: Path, tmp_path: Path) -> None:
 @posix
 @pytest.mark.parametrize("stream", [1, 2])
 def test_closed_streams(stream: int, tmp_path: Path) -> None:
-    """stderr is caught while libjpeg reads: there may be none."""
+    """There may be no stderr."""
     (tmp_path / "a.jpg").write_bytes(seeds.jpegs()["420"][:-100])
     code = "import harness, sys; from redecode.cli import main, restore; restore.make_decoder = lambda *_: harness.Identity(); main.main()"
     command = f'exec "$@" {stream}>&-'

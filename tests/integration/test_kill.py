@@ -1,4 +1,4 @@
-"""SIGKILL at any moment of a run over a folder: what is there is whole, nothing half-done passes for a result, and the rest can follow."""
+"""SIGKILL at any time of a run over a folder: results are complete, no partial file looks like a result, and a new run continues."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from redecode.errors import DependencyError
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="POSIX signals")]
 
-# Fifty were done by hand (REDECODE_KILLS=50); they take a second each.
+# Fifty were run by hand (REDECODE_KILLS=50); they take a second each.
 KILLS = int(os.environ.get("REDECODE_KILLS", "8"))
 COUNT = 12
 
@@ -59,7 +59,7 @@ def check_whole(output: Path) -> None:
         if path.is_dir():
             continue
         if path.suffix != ".png":
-            # What a run was writing when it died: hidden, and of no picture's name.
+            # The file that a killed run was writing: hidden, and without a picture's suffix.
             assert path.name.startswith(".redecode-")
             assert path.suffix == ".part"
             continue
@@ -80,7 +80,7 @@ def test_killed_at_random(folder: Path, tmp_path: Path) -> None:
     for number in range(KILLS):
         output = tmp_path / f"out{number}"
         run = start(folder, output)
-        # Loading takes most of the time, and how much of it differs: the moments are drawn among the pictures.
+        # Loading takes most of the time, which varies: the times of the kills are drawn among the pictures.
         wait_for(drawn.randrange(COUNT), run, output)
         time.sleep(drawn.uniform(0, 0.05))
         run.send_signal(signal.SIGKILL)
@@ -95,7 +95,7 @@ def test_killed_at_random(folder: Path, tmp_path: Path) -> None:
 
 
 def check_the_rest_follows(folder: Path, output: Path, before: dict[Path, bytes], expected: dict[Path, bytes]) -> None:
-    """Run again: what is there is refused and stays as it is, the rest is done."""
+    """Run again: existing results are refused and stay unchanged, the others are written."""
     times = {path: (output / path).stat().st_mtime_ns for path in before}
     run = start(folder, output)
     _, errors = run.communicate(timeout=120)

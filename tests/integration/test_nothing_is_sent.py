@@ -1,4 +1,4 @@
-"""No door, and no worker behind it, speaks to anybody beyond this machine, or leaves anything in the user's home."""
+"""No interface, and no worker process, connects to other machines or leaves files in the user's home."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "parrots-q10.jpg"
 
-# In a network namespace of its own there is nobody to speak to but oneself, through a loopback device that is to be switched on.
+# A separate network namespace has only a loopback device, which must be enabled.
 ALONE = """
 import fcntl, os, socket, struct, sys
 with socket.socket() as s:
@@ -75,7 +75,7 @@ def small(tmp_path: Path) -> Path:
 def silent(
     unshare: list[str], tmp_path: Path, *arguments: str | Path, asked: frozenset[str] = frozenset(), kept: frozenset[str] = frozenset()
 ) -> None:
-    """Run Python; nothing may leave the machine but for the addresses `asked`, nothing may come into the home but for the files `kept`."""
+    """Run Python; it may connect only to the addresses `asked`, and create only the files `kept` in the home."""
     home, log = tmp_path / "home", tmp_path / "log"
     home.mkdir()
     env = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LANG", "LD_LIBRARY_PATH")}
@@ -107,8 +107,8 @@ def test_workers_of_bulk(unshare: list[str], small: Path, tmp_path: Path) -> Non
 @pytest.mark.cluster
 def test_a_cluster(unshare: list[str], tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    # Whatever it is told, Ray asks the metadata service of its own machine whether that is in a cloud, and a name server for Google's.
+    # With any settings, Ray asks the metadata service whether the machine is in a cloud, and a name server for Google's.
     servers = re.findall(r"^nameserver (\S+)", Path("/etc/resolv.conf").read_text(), re.MULTILINE)
     asked = frozenset({"169.254.169.254", *servers})
-    # The token by which the processes of a cluster know each other.
+    # The token by which the processes of a cluster authenticate each other.
     silent(unshare, tmp_path, "-c", CLUSTER, asked=asked, kept=frozenset({".ray/auth_token"}))

@@ -43,7 +43,7 @@ def along_an_edge(degrees: float, profile: Callable[[np.ndarray], np.ndarray]) -
 
 @pytest.mark.parametrize("degrees", range(0, 180, 5))
 def test_a_straight_step_edge_is_structured(degrees: float) -> None:
-    # A step as a sharp lens gives it: blurred by a Gaussian of 0.7 pixels.
+    # An edge as in a sharp photograph: blurred by a Gaussian of 0.7 pixels.
     assert along_an_edge(degrees, lambda d: 0.5 + 0.5 * erf(d / 0.7 / np.sqrt(2))).max() <= THRESHOLD
 
 
@@ -66,7 +66,7 @@ def test_rotation_by_a_quarter_turn_changes_nothing() -> None:
     # 15 bins of 12° do not map onto themselves under 90°; bins of 10° do.
     turned = orientation_diversity(np.rot90(luma), bin_degrees=10)
     agreement = turned == np.rot90(orientation_diversity(luma, bin_degrees=10))
-    assert agreement.mean() > 0.99  # orientations on a bin's very border may fall to either side
+    assert agreement.mean() > 0.99  # orientations exactly on the border of a bin may fall into either bin
 
 
 def test_larger_windows_see_at_least_as_much() -> None:

@@ -10,7 +10,7 @@ from redecode.decoder import Decoder
 
 
 def turned(image: JpegImage) -> JpegImage:
-    """The file of the picture mirrored on its diagonal."""
+    """The file of the transposed picture."""
     components = tuple(
         replace(c, coefficients=c.coefficients.transpose(1, 0, 3, 2), table=c.table.T, size=c.size[::-1]) for c in image.components
     )

@@ -1,4 +1,4 @@
-"""The same pixels on every processor: the kernels of OpenBLAS and of NumPy that other processors would use are asked for by name."""
+"""The pixels are the same on every processor: OpenBLAS and NumPy are forced to use the kernels for other processors."""
 
 from __future__ import annotations
 

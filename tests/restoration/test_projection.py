@@ -13,7 +13,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def whole_blocks(photograph: np.ndarray) -> np.ndarray:
-    """Cut to whole MCUs, where the projection is exact."""
+    """Crop to whole MCUs, for which the projection is exact."""
     return np.ascontiguousarray(photograph[:112, :160])
 
 
@@ -28,7 +28,7 @@ def test_idempotent(photograph: np.ndarray, subsampling: str, margin: float) -> 
 @pytest.mark.parametrize("subsampling", jpeg.SUBSAMPLINGS)
 def test_what_agrees_with_the_file_stays(photograph: np.ndarray, subsampling: str) -> None:
     image = jpeg.read(jpeg.compress(whole_blocks(photograph), 30, subsampling))
-    # Repeating chroma samples instead of interpolating them gives back the file's own samples.
+    # Chroma is repeated instead of interpolated, so that averaging it gives the file's samples.
     h, v = image.max_sampling
     planes = np.stack([c.plane().repeat(v // c.sampling[1], 0).repeat(h // c.sampling[0], 1) for c in image.components])
     np.testing.assert_allclose(projection.project(planes, image), planes, atol=1e-3)
@@ -101,11 +101,11 @@ def test_projection_raises_psnr_on_every_image_of_live1(live1: list[np.ndarray],
 
 @pytest.mark.parametrize("subsampling", jpeg.SUBSAMPLINGS)
 def test_estimate_multiplies_distances_by_their_gains(photograph: np.ndarray, subsampling: str) -> None:
-    """Every coefficient by the gain of its kind, side, step and distance; what lies in the middle stays there."""
+    """Each coefficient is multiplied by the factor of its kind, side, step and distance; at the middle it stays unchanged."""
     image = jpeg.read(jpeg.compress(whole_blocks(photograph), 10, subsampling))
     planes = gaussian_filter(image.planes(), (0, 1, 1))
     kinds, sides, rows, columns = shrinkage.TABLE_SHAPE
-    # Gains that differ by everything but the distance, so that there is nothing to interpolate.
+    # Factors that do not depend on the distance, so that there is nothing to interpolate.
     gains = np.repeat(np.linspace(0.2, 1.2, kinds * sides * rows, dtype=np.float32), columns).reshape(shrinkage.TABLE_SHAPE)
     moved = shrinkage.shrink(planes, image, gains)
     for index, component in enumerate(image.components):
@@ -115,7 +115,7 @@ def test_estimate_multiplies_distances_by_their_gains(photograph: np.ndarray, su
         kind = 0 if index == 0 else 2 if component.sampling == image.max_sampling else 1
         side = np.where(component.coefficients == 0, 0, np.where(before * component.coefficients > 0, 1, 2))
         row = np.broadcast_to(np.rint(2 * np.log2(component.table)).astype(int), side.shape)
-        # On the middle it does not matter which side it is; next to it rounding decides.
+        # At the middle the side does not matter; next to it rounding decides.
         expected = before * gains[kind, side, row, 0]
         np.testing.assert_allclose(after, expected, atol=2e-3)
 

@@ -1,4 +1,4 @@
-"""What the server withstands: clients without a token, without manners and without end, work without end, and being killed."""
+"""Robustness of the server: clients without a token, misbehaving and very many clients, endless work, and being killed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def photo() -> bytes:
 
 
 def asked(app: Any, method: str, path: str, headers: dict[str, str], receive: Callable[[], Any]) -> int:
-    """The status of an answer, by ASGI itself."""
+    """The status of a response, through ASGI directly."""
     statuses: list[int] = []
 
     async def send(message: Any) -> None:
@@ -358,7 +358,7 @@ def test_what_is_on_its_way_counts_as_stored(photo: bytes) -> None:
 
 
 class Watched:
-    """An application whose answers are looked at on their way."""
+    """An application whose responses are observed."""
 
     def __init__(self, app: Any, look: Callable[[Any], None]) -> None:
         self._app, self._look = app, look

@@ -28,7 +28,7 @@ if CHROMIUM is None:
     pytest.skip("needs a browser: apt-get install chromium", allow_module_level=True)
 
 PARROTS = Path(__file__).parents[2] / "examples" / "parrots-q10.jpg"
-# Where to leave the screenshots of docs/web.md; see there.
+# Folder for the screenshots of docs/web.md; see there.
 SCREENSHOTS = os.environ.get("REDECODE_SCREENSHOTS")
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 PATIENCE_MS = 120_000
@@ -84,7 +84,7 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def visiting(browser: Any, address: str, **options: Any) -> Iterator[Any]:
-    """A page in a profile of its own; nothing may go wrong in it, and it asks nobody but its server."""
+    """A page in a new profile; it may have no errors, and may contact only its server."""
     context = browser.new_context(**{"viewport": DESKTOP, **options})
     context.set_default_timeout(PATIENCE_MS)
     context.add_init_script(WATCH_SHIFTS)
@@ -138,14 +138,14 @@ def command(source: Path, target: Path, *arguments: str) -> bytes:
 
 
 def canvas(page: Any) -> NDArray[np.uint8]:
-    """What the large view shows, [H, W, 3]."""
+    """Pixels of the large view, [H, W, 3]."""
     width, height, content = page.evaluate(PIXELS)
     pixels = np.frombuffer(base64.b64decode(content), np.uint8).reshape(height, width, 4)
     return pixels[..., :3]
 
 
 def shown(page: Any, address: str, layer: str) -> NDArray[np.uint8]:
-    """A layer as the server has it."""
+    """A layer on the server."""
     (one,) = page.evaluate("JSON.parse(sessionStorage.getItem('pictures'))")
     version = one["versions"][one["chosen"]]
     data = page.request.get(f"{address}v1/pictures/{version['id']}/layers/{layer}").body()
@@ -164,7 +164,7 @@ def test_drop_compare_turn_and_save(page: Any, address: str, photo: Path, tmp_pa
     restored(page)
     page.wait_for_timeout(1000)  # The divider is drawn across.
 
-    # The view shows the very pixels, at 100 % and in squares beyond.
+    # The view shows the exact pixels, at 100 % and enlarged to squares.
     page.fill("#texture", "0")
     page.click("#zoom-actual")
     page.wait_for_timeout(200)
@@ -183,14 +183,14 @@ def test_drop_compare_turn_and_save(page: Any, address: str, photo: Path, tmp_pa
     # The divider and the view obey the keyboard.
     page.focus("#divider")
     page.keyboard.press("End")
-    page.wait_for_selector("#divider[aria-valuenow='100']")  # Set as the next frame is painted.
+    page.wait_for_selector("#divider[aria-valuenow='100']")  # The value is set when the next frame is painted.
     page.keyboard.press("Home")
     page.focus("#canvas")
     page.keyboard.press("0")
     page.keyboard.press("g")
     page.wait_for_selector("[data-overlay=grid][aria-pressed=true]")
 
-    # Turning the dial blends at once; the server's figures follow.
+    # The dial blends at once; the server's figures follow later.
     plain = canvas(page)
     page.fill("#texture", "50")
     page.wait_for_timeout(200)
@@ -302,7 +302,7 @@ def test_presets_belong_to_the_picture(page: Any, photo: Path, tmp_path: Path) -
     page.wait_for_timeout(1000)  # The divider is drawn across.
     fast = canvas(page)
     page.click("#presets >> text=Best")
-    # What was there is shown and can be saved until the new one is done.
+    # The old result is shown and can be saved until the new one is done.
     assert page.is_enabled("#save")
     playwright.expect(page.locator(".thumb.pending")).to_have_count(0, timeout=PATIENCE_MS)
     page.wait_for_timeout(500)
@@ -312,7 +312,7 @@ def test_presets_belong_to_the_picture(page: Any, photo: Path, tmp_path: Path) -
     assert saved(page, "#save")[1] == command(other, tmp_path / "best.png", "--preset", "best")
     page.locator(".thumb").nth(0).click()
     assert chosen(page) == "Fast"
-    # The other one is kept: to flip between them asks for nothing anew.
+    # The other result is kept: switching between them needs no new request.
     page.locator(".thumb").nth(1).click()
     assert chosen(page) == "Best"
     page.on("request", lambda request: pytest.fail(request.url) if request.url.endswith("/again") else None)
@@ -358,7 +358,7 @@ def test_a_server_that_goes_and_comes_back(browser: Any, photo: Path) -> None:
     page.wait_for_selector("#silence:visible", timeout=20_000)
     with serving("--port", port):
         page.wait_for_selector("#silence", state="hidden")
-        # The new server knows nothing: the file is sent to it again.
+        # The new server does not have the file: it is sent again.
         page.fill("#texture", "40")
         page.wait_for_selector("#consistency:not(.stale)")
         restored(page)

@@ -43,7 +43,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 
 
 class Stub(Decoder):
-    """Stands in for the networks: L_B is the file's own picture, L_T a lighter one, and nothing begins without leave."""
+    """Replaces the networks: L_B is the file's own picture, L_T a lighter one; restoring waits for permission."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Stub(Decoder):
         self.ended = threading.Event()
 
     def let_go(self, seconds: float) -> None:
-        """Give leave, so long after somebody has begun to wait for it."""
+        """Give permission, some seconds after a restoration has begun to wait for it."""
 
         def give() -> None:
             self.begun.wait(5)
@@ -154,7 +154,7 @@ def opened(data: bytes) -> NDArray[np.uint8]:
 
 
 def soon(true: Callable[[], bool], seconds: float = 10) -> bool:
-    """Whether something becomes true, sooner or later."""
+    """Whether a condition becomes true within some time."""
     until = time.monotonic() + seconds
     while not true() and time.monotonic() < until:
         time.sleep(0.02)
@@ -239,7 +239,7 @@ def test_too_many_bytes(photo: bytes) -> None:
     with serving(Stub(), max_body=len(photo)) as client:
         assert client.post("/v1/decode", content=photo).status_code == 200
         problem(client.post("/v1/decode", content=photo + b"x"), 413, "body-too-large")
-        # Without an announced length it is the bytes themselves that count.
+        # Without a Content-Length, the received bytes are counted.
         problem(client.post("/v1/decode", content=iter([photo, b"x"])), 413, "body-too-large")
         assert service(client).restoring.taken == 0
 
@@ -307,7 +307,7 @@ def test_layers_stand_upright(client: TestClient, small: NDArray[np.uint8], orie
     shown = opened(client.get(f"/v1/pictures/{status['id']}/layers/original").content)
     width, height = (50, 35) if orientation < 5 else (35, 50)
     assert shown.shape[:2] == (height, width) == (status["height"], status["width"])
-    # The grid, marked in a picture of its own and turned by Pillow.
+    # The grid, drawn in a separate picture and turned by Pillow.
     from PIL import ImageOps
 
     marked = np.zeros((35, 50), np.uint8)
@@ -394,7 +394,7 @@ def test_a_full_house_says_when_to_come_back(photo: bytes) -> None:
             answer = client.post(path, content=photo)
             problem(answer, 429, "busy")
             assert 1 <= int(answer.headers["retry-after"]) <= 60
-        # What is done can be had all the same.
+        # Finished results are still available.
         assert client.post("/v1/info", content=photo).status_code == 200
         stub.leave.set()
         for name in names:
@@ -546,7 +546,7 @@ def test_public_addresses_need_a_token(host: str, capsys: pytest.CaptureFixture[
 def test_openapi_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     import schemathesis
     from hypothesis import HealthCheck, given, settings
-    from schemathesis.specs.openapi.checks import positive_data_acceptance  # What makes bytes a picture is beyond a schema.
+    from schemathesis.specs.openapi.checks import positive_data_acceptance  # A schema cannot tell whether bytes are a picture.
 
     monkeypatch.setattr("redecode.server.http._PENALTY_SECONDS", 0)
     bounded = settings(max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))

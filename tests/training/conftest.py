@@ -10,7 +10,7 @@ from PIL import Image
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """The networks of these tests are tiny: a second thread only waits."""
+    """The networks of these tests are so small that a second thread does not help."""
     pytest.importorskip("torch").set_num_threads(1)
 
 
@@ -27,7 +27,7 @@ def data_of_photographs(tmp_path_factory: pytest.TempPathFactory, photograph: np
 
 @pytest.fixture
 def photographs(data_of_photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the same folder, where the product finds it."""
+    """A copy of the same folder, to which REDECODE_DATA points."""
     folder = shutil.copytree(data_of_photographs, tmp_path / "data")
     monkeypatch.setenv("REDECODE_DATA", str(folder))
     return folder

@@ -11,7 +11,7 @@ from redecode.training.warm_start import warm_start  # noqa: E402
 CONFIG = NetworkConfig(channels=16, hidden=(8, 24))
 DEEP = NetworkConfig(channels=8, hidden=(8, 8), coarser=(Level(16, (24, 16)), Level(24, (8,))))
 KINDS = [EdgeCNN, TextureGenerator]
-# Turned or not, and the axes that are mirrored after that.
+# Whether the picture is transposed, and the axes that are mirrored afterwards.
 VIEWS = [(turned, axes) for turned in (False, True) for axes in ([], [2], [3], [2, 3])]
 
 
@@ -108,7 +108,7 @@ def test_coordinates_are_all_that_is_free(kind: type, config: NetworkConfig) -> 
 
 
 def test_a_step_along_all_coordinates_is_a_step_of_all_weights() -> None:
-    """So that a learning rate means the same whether or not a network is equivariant."""
+    """A learning rate means the same with and without equivariance."""
     network = fresh(EdgeCNN)
     before = [parameter.detach().clone() for parameter in network.parameters()]
     basis = InvariantBasis(network)

@@ -28,7 +28,7 @@ DEEP = NetworkConfig(channels=16, hidden=(16, 16), coarser=(Level(32, (32, 32)),
 
 @pytest.fixture(scope="module")
 def files(data_of_photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an exported network of three levels, all of which have a part in its result."""
+    """A folder with an exported network of three levels, all of which contribute to its result."""
     folder = tmp_path_factory.mktemp("files")
     torch.manual_seed(0)
     network = EdgeCNN(DEEP)
@@ -49,7 +49,7 @@ def files(data_of_photographs: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def exported(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same folder, from which the engine loads."""
+    """The same folder, from which the decoder loads networks."""
     monkeypatch.setattr(weights, "files", lambda _: files)
     return files
 
@@ -99,6 +99,6 @@ def test_the_convolutions_of_all_levels_are_in_8_bits(exported: Path, tmp_path: 
     options.log_severity_level = 3
     onnxruntime.InferenceSession(exported / "tiny-edge.int8.onnx", options, providers=["CPUExecutionProvider"])
     operators = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
-    # The first convolution is the only one left out.
+    # All convolutions except the first are quantized.
     assert operators.count("Conv") + operators.count("FusedConv") + operators.count("NhwcFusedConv") == 1
     assert operators.count("QLinearConv") == 2 * 5 + 4 + 4

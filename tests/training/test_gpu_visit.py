@@ -1,4 +1,4 @@
-"""A rehearsal of bench/gpu_visit.py, to the last line, at tiny size."""
+"""A complete run of bench/gpu_visit.py at a tiny size."""
 
 from __future__ import annotations
 

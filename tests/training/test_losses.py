@@ -39,7 +39,7 @@ def test_equation_3_and_1(pair: tuple[np.ndarray, np.ndarray]) -> None:
 
 def test_blocking_sees_the_borders_of_blocks_alone() -> None:
     original = np.random.default_rng(1).random((2, 3, 24, 40))
-    # A level of its own for each block: the steps between them are all there is.
+    # A constant level in each block, so that there are only differences across block borders.
     levels = np.random.default_rng(2).random((2, 3, 3, 5))
     restored = original + levels.repeat(8, 2).repeat(8, 3)
     expected = (np.mean(np.diff(levels, axis=2) ** 2) + np.mean(np.diff(levels, axis=3) ** 2)) / 2

@@ -17,7 +17,7 @@ def inputs(height: int = 32, width: int = 48) -> tuple[torch.Tensor, torch.Tenso
 
 
 def randomize(network: torch.nn.Module) -> None:
-    """Fresh networks are the identity; these are not."""
+    """Unlike new networks, these are not the identity."""
     torch.manual_seed(1)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
@@ -66,7 +66,7 @@ def test_a_network_with_levels_starts_from_a_flat_one_and_from_its_like() -> Non
     with pytest.raises(ValueError, match="cannot start"):
         warm_start(EdgeCNN(SMALL), small)
     with pytest.raises(ValueError, match="cannot start"):
-        # One block more before the coarser levels: they would see something else.
+        # With one more block before the coarser levels, these would get other inputs.
         warm_start(EdgeCNN(NetworkConfig(channels=8, hidden=(8, 8, 8), coarser=DEEP.coarser)), small)
 
 
@@ -87,7 +87,7 @@ def test_a_larger_network_starts_warm_and_learns(kind: type[EdgeCNN] | type[Text
     sum(other.square().mean() for other in others).backward()
     for block, new in zip(large.trunk.blocks, (range(0), range(8, 12), range(6)), strict=True):
         assert (block.second.weight.grad[:, list(new)].abs().sum((0, 2, 3)) > 0).all()
-    # New maps of the trunk already have values to learn from.
+    # New maps of the trunk have values already, from which they can learn.
     assert (large.trunk.blocks[0].first.weight.grad.abs().sum((0, 2, 3)) > 0).all()
     assert (large.out.weight.grad.abs().sum((0, 2, 3)) > 0).all()
 
@@ -118,5 +118,5 @@ def test_the_receptive_field(config: NetworkConfig) -> None:
     assert planes.grad is not None
     rows = planes.grad[0].abs().sum((0, 2)).nonzero()[:, 0]
     reach = max(y - int(rows.min()), int(rows.max()) - y)
-    # With levels it is a bound: not every step between grids costs all that it may.
+    # With coarser levels it is an upper bound: steps between grids may reach less far.
     assert config.receptive_field - 2 ** (len(config.coarser) + 1) < reach <= config.receptive_field

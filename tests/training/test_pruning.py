@@ -20,7 +20,7 @@ def samples() -> list[dict[str, torch.Tensor]]:
 
 @pytest.fixture(params=[EdgeCNN, TextureGenerator])
 def network(request: pytest.FixtureRequest) -> torch.nn.Module:
-    """A network of which one block is dead, one half, one but for five maps, and one not at all."""
+    """A network with one dead block, one half-dead block, one with five live maps, and one without dead maps."""
     torch.manual_seed(1)
     result = request.param(CONFIG)
     for parameter in result.parameters():
@@ -43,14 +43,14 @@ def test_what_is_pruned_says_nothing(network: torch.nn.Module, samples: list[dic
 
 
 def test_maps_that_belong_together_stay_together(network: torch.nn.Module, samples: list[dict[str, torch.Tensor]]) -> None:
-    # Of the third block every second map is alive: that leaves no four in a row without one.
+    # Every second map of the third block is alive, so no group of four consecutive maps is dead.
     slim = pruning.pruned(network, samples, together=4)
     assert [block.first.out_channels for block in slim.trunk.blocks] == [16, 32, 32]
     torch.testing.assert_close(restore(slim, samples[0]), restore(network, samples[0]), atol=1e-5, rtol=1e-5)
 
 
 def test_what_is_missed_least_is_left_out(network: torch.nn.Module, samples: list[dict[str, torch.Tensor]]) -> None:
-    # The originals are what the whole network makes of the samples: the dead block is missed by nobody, then the one of five maps.
+    # The originals are the results of the whole network: removing the dead block has no effect, then that with five maps the least.
     exact = [sample | {"original": restore(network, sample)[0].detach()} for sample in samples]
     before = [block.first.weight for block in network.trunk.blocks]
     for count, kept in ((3, [0, 2, 3]), (2, [2, 3]), (4, range(4)), (5, range(4))):
@@ -70,7 +70,7 @@ def test_levels_are_pruned_each_for_itself(samples: list[dict[str, torch.Tensor]
     for block, maps in ((fine[1], 16), (fine[2], 16), (coarse[0], 20), (coarse[1], 16)):
         block.first.bias.data[:maps] = -100
     slim = pruning.pruned(network, samples)
-    # The first block before and the first behind the coarser level stay: their biases have nowhere else to go.
+    # The first blocks before and after the coarser level stay, as no block precedes them to take their biases.
     assert [[block.first.out_channels for block in level.blocks] for level in levels(slim)] == [[16, 16, 16], [16, 16]]
     assert slim.trunk.before == 1
     for sample in samples:
@@ -92,7 +92,7 @@ def test_maps_that_never_change_leave_their_mean(network: torch.nn.Module, sampl
     block.first.bias.data[0::2] = 0.5
     slim = pruning.pruned(network, samples)
     assert slim.trunk.blocks[1].first.out_channels == 16
-    # But for the border, where the maps' surroundings are not their mean but zero.
+    # Except at the border, where the maps are padded with zero instead of their mean.
     inside = (..., slice(16, -16), slice(16, -16))
     torch.testing.assert_close(restore(slim, samples[0])[inside], restore(network, samples[0])[inside], atol=1e-3, rtol=1e-3)
 

@@ -1,4 +1,4 @@
-"""What the 8-bit form changes in a network beside its numbers."""
+"""Changes of the graph in the int8 network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_layout_of_the_skips_changes_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_transposed_between_the_blocks(name: str, tmp_path: Path) -> None:
-    """On the way in, out, and where the edge map joins in; two for each block would be an eighth of the time."""
+    """At the input, at the output, and where the edge map is merged; two per block would take an eighth of the time."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3

@@ -15,14 +15,14 @@ KINDS = ("gray", "4:4:4", "4:2:2", "4:2:0")
 
 
 def distances(planes: np.ndarray, image: jpeg.JpegImage) -> list[np.ndarray]:
-    """From the middles of the cells, in steps, of every component."""
+    """Distances from the middles of the cells in steps, for each component."""
     found = zip(planes, image.components, strict=True)
     return [jpeg.coefficients_of(plane, c, image) / c.table - c.coefficients for plane, c in found]
 
 
 @pytest.mark.slow
 def test_every_coefficient_moves_to_its_mean(photograph: np.ndarray) -> None:
-    """A batch of all kinds of files gives what each component's own grid demands, and leaves the plain decode alone."""
+    """In a batch of all kinds of files, each component is corrected on its own grid, and the plain decode stays unchanged."""
     crop = np.ascontiguousarray(photograph[:96, :96])
     originals = [colour.studio_luma(crop), crop, crop, crop]
     sampling = ["4:4:4", *KINDS[1:]]
@@ -47,7 +47,7 @@ def test_every_coefficient_moves_to_its_mean(photograph: np.ndarray) -> None:
 
 @pytest.mark.slow
 def test_shrinkage_undoes_what_is_known_to_be_wrong(photograph: np.ndarray) -> None:
-    """Whoever restores every coefficient at 1.25 times its true distance from the middle has a factor of 0.8, which gives the original."""
+    """If every coefficient is restored at 1.25 times its true distance from the middle, the factor is 0.8, which gives the original."""
     luma = colour.studio_luma(photograph[:112, :160])
     image = jpeg.read(jpeg.compress(luma, 10))
     exaggerated = image.planes() + 1.25 * (colour.to_planes(luma) - image.planes())

@@ -8,7 +8,7 @@ from redecode.training.soap import Soap, by_cholesky  # noqa: E402
 
 
 def gradient(weights: torch.Tensor, scales: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Of a quadratic bowl that is much steeper in some directions than in others, and not quite one."""
+    """Losses of a nearly quadratic function that is much steeper in some directions than in others."""
     away = weights - target
     return away * scales + 0.1 * away**3
 
@@ -40,7 +40,7 @@ def test_vectors_have_the_steps_of_adam() -> None:
 
 
 def test_coordinates_do_not_matter() -> None:
-    """Turned coordinates of rows and columns turn the whole course of training; Adam's they would change."""
+    """Rotating the coordinates of rows and columns rotates the whole training; with Adam it would change it."""
     torch.manual_seed(0)
     start, target = torch.randn(2, 5, 6, dtype=torch.float64)
     scales = torch.logspace(-2, 2, 30, dtype=torch.float64).view(5, 6)

@@ -66,7 +66,7 @@ def test_edge_trains_through_the_shrinkage_resumes_and_exports(photographs: Path
     assert name == "edge"
     network = EdgeCNN(config)
     network.load_state_dict(state)
-    # The float form's weights are stored in 16 bits.
+    # The weights of the float32 network are stored in 16 bits.
     for precision, tolerance in (("float32", 1e-4), ("int8", 1e-2)):
         file = tmp_path / weights.file_name("tiny-edge", precision)
         assert hashlib.sha256(file.read_bytes()).hexdigest() == exported["sha256"][precision]
@@ -129,7 +129,7 @@ def test_a_decay_branches_off_and_leaves_the_stable_part_alone(photographs: Path
     assert checkpoint.load_record(decay / trainer.WEIGHTS)["training"]["decay_steps"] == 3
     assert checkpoint.load_record(stable / trainer.WEIGHTS)["training"]["decay_steps"] == 0
     with (decay / "curve.csv").open() as file:
-        # The whole lineage; the decay sees one crop a step.
+        # The curve includes the stable part; the decay sees one crop per step.
         assert [(int(row["step"]), int(row["images"])) for row in csv.DictReader(file)] == [(4, 8), (8, 16), (12, 24), (15, 27)]
     with pytest.raises(ValueError, match="decay"):
         trainer.train("edge", path, tmp_path / "again", decay=decay / trainer.CHECKPOINT)
@@ -344,8 +344,8 @@ def test_two_processes_train_like_one(photographs: Path, tmp_path: Path, network
         weights.append(load_file(output / trainer.WEIGHTS))
     np.testing.assert_allclose(curves[0], curves[1], atol=1e-4)
     for name, value in weights[0].items():
-        # SOAP takes full steps along directions that gradients hardly have, too, and there the last bits show; most of all in what is made
-        # of the tables, of which forty crops have but a few.
+        # SOAP also takes full steps along directions with tiny gradients, where rounding errors show, most of all in features
+        # computed from tables, of which forty crops have only a few.
         apart = (5e-3 if name.startswith("trunk.bias.") else 1e-3) if soap else 1e-4
         torch.testing.assert_close(value, weights[1][name], atol=apart, rtol=0)
 
