@@ -1,4 +1,4 @@
-"""Layers that lie in files: of these, no more than is being worked on counts as memory of the process."""
+"""Memory-mapped layers: only the part in use counts as memory of the process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Float32 = NDArray[np.float32]
 
 
 def rows_of(layer: Float32, rows: slice) -> Float32:
-    """Some rows of a layer [components, H, W]: a view, or a copy where the layer lies in a file."""
+    """Rows of a layer [components, H, W]: a view, or a copy if the layer is memory-mapped."""
     part: Float32 = layer[:, rows]
     if isinstance(layer, np.memmap):
         part = np.array(part)
@@ -21,6 +21,6 @@ def rows_of(layer: Float32, rows: slice) -> Float32:
 
 
 def release(array: NDArray[Any]) -> None:
-    """Give back the memory that mirrors an array's file, which keeps all that was written. Other arrays stay as they are."""
+    """Release the memory of a memory-mapped array; its file keeps all data. Other arrays stay unchanged."""
     if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         array.base.madvise(mmap.MADV_DONTNEED)
