@@ -1,9 +1,9 @@
-"""Attack what libjpeg is given: frames, scans and tables are rewritten at random, mostly so that the marker walk agrees.
+"""Fuzz the input of libjpeg: change frames, scans and tables at random, mostly so that the parser of markers accepts the file.
 
     python fuzz/coefficients.py 100000
     python fuzz/coefficients.py 2000 --stripped FOLDER
 
-The first reads the files, the second writes what libjpeg would read, for fuzz/replay.c.
+The first command reads the files, the second writes the input of libjpeg for fuzz/replay.c.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAX_PIXELS = 1 << 16
 
 
 def mutated(data: bytes, draw: np.random.Generator) -> bytes:
-    """A file with one to four changes of the kinds below."""
+    """Apply one to four changes of the kinds below to a file."""
     content = bytearray(data)
     for _ in range(draw.integers(1, 5)):
         kind = _KINDS[draw.integers(len(_KINDS))]
@@ -35,7 +35,7 @@ def mutated(data: bytes, draw: np.random.Generator) -> bytes:
 
 
 def _places(content: bytearray, markers: tuple[int, ...]) -> list[int]:
-    """Where segments begin, found by their markers alone."""
+    """Offsets of segments, found by their markers."""
     return [i for i in range(2, len(content) - 12) if content[i] == 0xFF and content[i + 1] in markers]
 
 
@@ -79,7 +79,7 @@ def _scan(content: bytearray, draw: np.random.Generator) -> None:
 
 
 def _one_component(content: bytearray, draw: np.random.Generator) -> None:
-    """An interleaved scan becomes one of fewer components."""
+    """Reduce the components of an interleaved scan."""
     at = _place(content, draw, _SOS)
     if at is None or (count := content[at + 4]) not in (2, 3, 4):
         return
@@ -152,7 +152,7 @@ def _strip(data: bytes) -> bytes | None:
 
 
 def main() -> None:
-    """Read the command line and go."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("count", type=int)
     parser.add_argument("--seed", type=int, default=0)

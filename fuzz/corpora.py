@@ -1,4 +1,4 @@
-"""Every picture file under some folders, through everything but the networks: what becomes of it, counted.
+"""Restore all picture files in some folders, without the networks, and count the outcomes.
 
     pip download --no-deps --no-binary pillow pillow
     python fuzz/corpora.py pillow-*/Tests/images > report.txt
@@ -20,12 +20,12 @@ from harness import check
 from redecode import files
 from redecode.options import Options
 
-# Larger ones take minutes and tell nothing more.
+# Larger pictures take minutes and show nothing new.
 _OPTIONS = Options(max_pixels=4, force_quality=30)
 
 
 def main() -> None:
-    """Print one line for each file that was not restored, and the counts."""
+    """Print a line for each file that was not restored, and the counts."""
     outcomes: collections.Counter[str] = collections.Counter()
     slowest = (0.0, "")
     for folder in sys.argv[1:]:

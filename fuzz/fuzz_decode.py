@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the whole way from a file's bytes to a result's, with atheris (libFuzzer).
+"""Coverage-guided fuzzing with atheris (libFuzzer), from the bytes of a file to the bytes of the result.
 
     pip install atheris
     python fuzz/seeds.py /tmp/fuzz/corpus
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import atheris
 
-# Guided by the Python code of these packages; libjpeg and Pillow's decoders come without instrumentation.
+# Coverage of these packages' Python code guides the fuzzer; libjpeg and Pillow's decoders are not instrumented.
 with atheris.instrument_imports(include=["redecode", "PIL"]):
     from harness import check
 
@@ -27,7 +27,7 @@ _seen: set[str] = set()
 
 
 def run(data: bytes) -> None:
-    """One input."""
+    """Test an input."""
     try:
         check(data)
     except Exception as error:

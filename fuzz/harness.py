@@ -1,4 +1,4 @@
-"""One run of everything that redecode does with the bytes of a file, networks apart, and the judgement whether it behaved.
+"""Harness for fuzzing: restore a file without the networks, and check the behaviour.
 
 A file may be restored or refused with a RedecodeError. Anything else is a finding: another exception, a warning, output, a file or a
 descriptor left behind.
@@ -30,11 +30,11 @@ MAX_PIXELS = 1 << 16
 
 
 class BrokenPromiseError(Exception):
-    """Neither success nor a clean refusal."""
+    """A finding: neither success nor a clean refusal."""
 
 
 class Identity(Decoder):
-    """Networks that change (nearly) nothing: the texture is a checkerboard, so that fusion and projection have something to do."""
+    """Networks that change almost nothing: the texture is a checkerboard, so that fusion and projection have an effect."""
 
     def base_layer(self, picture: Picture) -> Float32:
         """The picture."""
@@ -49,10 +49,10 @@ class Identity(Decoder):
 
 
 def options_of(data: bytes) -> Options:
-    """Options drawn by a checksum: files need no room for them, and each finding can be had again."""
+    """Options drawn by a checksum of the file, so that every finding can be reproduced from the file alone."""
     draw = np.random.default_rng(zlib.crc32(data))
     same_size = draw.random() < 0.1
-    # AVIF's encoder takes ten times as long as the rest together.
+    # AVIF's encoder takes ten times as long as everything else.
     name = "jpeg" if same_size else "avif" if draw.random() < 0.03 else str(draw.choice([f for f in FORMATS if f != "avif"]))
     depth = 16 if name in ("png", "tiff") and draw.random() < 0.3 else 8
     return Options(
@@ -71,7 +71,7 @@ def options_of(data: bytes) -> Options:
 
 
 def check(data: bytes, options: Options | None = None) -> RedecodeError | None:
-    """Restore a file; returns the refusal, if that is what became of it.
+    """Restore a file; return the refusal if it was refused.
 
     Args:
         data: the file.
@@ -92,7 +92,7 @@ def check(data: bytes, options: Options | None = None) -> RedecodeError | None:
 
 @contextmanager
 def _clean() -> Iterator[None]:
-    """Nothing printed (warnings are errors), no temporary file, no descriptor left."""
+    """Check that there is no output (warnings are errors), no temporary file and no open descriptor."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as printed:
         before, saved = tempfile.tempdir, [os.dup(1), os.dup(2)]
         tempfile.tempdir = folder
@@ -118,9 +118,9 @@ def _clean() -> Iterator[None]:
 
 
 def _descriptors() -> set[tuple[str, str]]:
-    """Numbers and names of the files that are open, where the system tells (ONNX Runtime opens sockets when it pleases)."""
+    """Descriptors and names of open files, where the system lists them (without sockets, which ONNX Runtime opens at any time)."""
     found = set()
     for number in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
-        with suppress(OSError):  # The listing's own is closed by now.
+        with suppress(OSError):  # The descriptor of the listing itself is closed.
             found.add((number, os.readlink(f"/proc/self/fd/{number}")))
     return {(number, name) for number, name in found if name.startswith("/")}

@@ -1,4 +1,4 @@
-"""Small files of every kind that redecode reads, to begin mutating from: `python fuzz/seeds.py FOLDER` writes them."""
+"""Seeds for fuzzing, small files of every kind that redecode reads: `python fuzz/seeds.py FOLDER` writes them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _saved(image: Image.Image, name: str, **options: object) -> bytes:
 
 
 def segment(data: bytes, marker: int) -> int:
-    """Where the first segment of a marker begins."""
+    """Offset of the first segment with a marker."""
     position = 2
     while data[position + 1] != marker:
         position += 2 + struct.unpack_from(">H", data, position + 2)[0]
@@ -39,7 +39,7 @@ def segment(data: bytes, marker: int) -> int:
 
 
 def with_segment(data: bytes, marker: int, payload: bytes) -> bytes:
-    """A JPEG with one more segment at its beginning."""
+    """Insert a segment at the beginning of a JPEG."""
     return data[:2] + struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload + data[2:]
 
 
@@ -51,7 +51,7 @@ def _wide_tables(data: bytes) -> bytes:
 
 @lru_cache(maxsize=1)
 def jpegs() -> dict[str, bytes]:
-    """Name and content of JPEG files of every coding."""
+    """Names and contents of JPEG files in every coding."""
     colour = Image.fromarray(picture())
     gray = colour.convert("L")
     exif = Image.Exif()
@@ -84,7 +84,7 @@ def jpegs() -> dict[str, bytes]:
 
 @lru_cache(maxsize=1)
 def rasters() -> dict[str, bytes]:
-    """Name and content of pictures of other formats, as saved from a JPEG."""
+    """Names and contents of pictures in other formats, saved from a JPEG."""
     with Image.open(io.BytesIO(jpegs()["420"])) as image:
         shown = image.convert("RGB")
     clear = shown.copy()
