@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 
 from . import pipelining, weights
 from .codec import dct
+from .codec.jpeg import scales
 from .codec.picture import Picture, by_past
 from .codec.quality import nearest_quality
 from .codec.raster import RasterImage
 from .codec.source import Source, picture_of
 from .restoration import shrinkage, tiling
 from .restoration.canvas import Canvas, Restored
+from .restoration.contradiction import believe
 from .restoration.exact import keep_exact
 from .restoration.fusion import fuse
 from .restoration.mask import THRESHOLD, WINDOW, orientation_diversity, region_mask
@@ -168,18 +170,20 @@ class Decoder:
             return _joined(times, self.base_layer)
         if not picture.compressed:
             return picture.planes()
-        weight, plain = _weight(picture, BASE_BLEND), picture.planes()
-        if not weight:
-            return plain
-        restored = self._run("edge", picture, plain)
-        if weight < 1:
-            return _blend(plain, restored, weight)
-        factors = self._networks["edge"].shrinkage
+        weight = _weight(picture, BASE_BLEND)
+        network = self._network("edge") if weight else None
 
-        def into_cells(part: Picture, layer: Float32) -> Float32:
-            return layer if part.cells is None or factors is None else shrinkage.shrink(layer, part.cells, factors)
+        def restored(part: Picture, plain: Float32) -> Float32:
+            if network is None:
+                return _exact(plain.copy(), plain, part)
+            layer = believe(network(plain, part.tables(), part.origin), plain, part.tables(), part.origin)
+            if weight < 1:
+                layer = _blend(plain, layer, weight)
+            elif part.cells is not None and network.shrinkage is not None:
+                layer = shrinkage.shrink(layer, part.cells, network.shrinkage)
+            return _exact(layer, plain, part)
 
-        return by_part(restored, picture, into_cells)
+        return by_part(picture.planes(), picture, restored)
 
     def texture_layer(self, picture: Picture, base: Float32) -> Float32:
         """L_T of a picture, like :meth:`base_layer`; the higher the quality, the more it is blended with L_B (see TEXTURE_BLEND)."""
@@ -188,7 +192,14 @@ class Decoder:
         if not picture.compressed:
             return base
         weight = _weight(picture, TEXTURE_BLEND)
-        return _blend(base, self._run("texture", picture, picture.planes()), weight) if weight else base
+        if not weight:
+            return base
+        network = self._network("texture")
+
+        def restored(part: Picture, plain: Float32) -> Float32:
+            return _exact(network(plain, part.tables(), part.origin), plain, part)
+
+        return _blend(base, by_part(picture.planes(), picture, restored), weight)
 
     def inference_seconds(self) -> float:
         """How long the networks have computed so far."""
@@ -224,17 +235,17 @@ class Decoder:
 
         return list(in_turn(finish, range(len(parts))))
 
-    def _run(self, layer: str, picture: Picture, planes: Float32) -> Float32:
+    def _network(self, layer: str) -> Network:
         with self._loading:
             if layer not in self._networks:
                 name = weights.PRESETS[self.preset][layer]
                 self._networks[layer] = Network(name, self._device, self.precision, self._threads)
-        network = self._networks[layer]
+        return self._networks[layer]
 
-        def restored(part: Picture, own: Float32) -> Float32:
-            return keep_exact(network(own, part.tables(), part.origin), own, part.tables(), part.origin)
 
-        return by_part(planes, picture, restored)
+def _exact(restored: Float32, plain: Float32, part: Picture) -> Float32:
+    """The plain decode of a part of a picture, where that is exact, see :func:`keep_exact`."""
+    return keep_exact(restored, plain, part.tables(), part.origin, None if part.cells is None else scales(part.cells))
 
 
 def halo(preset: Preset, unit: tuple[int, int]) -> int:

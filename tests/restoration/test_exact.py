@@ -70,6 +70,44 @@ def test_checks_on_the_block_grid_stay_sharp(decoder: Decoder, quality: int, tex
     assert np.abs(restored - original).max() <= np.abs(plain - original).max() + 1
 
 
+@pytest.mark.parametrize(("quality", "subsampling", "side"), [(20, "4:2:0", 16), (75, "4:2:0", 16), (75, "4:4:4", 8), (92, "4:4:4", 8)])
+@pytest.mark.parametrize("texture", [0.0, 1.0])
+def test_squares_on_the_grid_do_not_lose(decoder: Decoder, quality: int, subsampling: str, side: int, texture: float) -> None:
+    """Neither to the integers that viewers round samples to, nor to chroma that is interpolated over the squares' borders."""
+    random = np.random.default_rng(5)
+    palette = random.integers(0, 256, (6, 3), dtype=np.uint8)
+    original = palette[random.integers(0, 6, (96 // side, 128 // side))].repeat(side, 0).repeat(side, 1)
+    data = jpeg.compress(original, quality, subsampling)
+    shown = np.asarray(Image.open(io.BytesIO(data))).astype(float)
+    error = np.square(decoder.decode(data, texture).image.astype(float) - original)
+    assert error.mean() <= np.square(shown - original).mean() * 1.02
+    if subsampling == "4:2:0":
+        # Without colours bleeding over the borders.
+        assert error.mean() < 0.5 * np.square(shown - original).mean()
+
+
+def test_among_sharp_borders_all_even_blocks_are_kept() -> None:
+    tables = standard_tables(10)
+    step = float(tables[0, 0, 1])
+    # Steps of which most are too small to be surely sharp.
+    levels = np.random.default_rng(3).integers(0, 5, (12, 12)) * 0.6 * step
+    plain = levels.repeat(8, 0).repeat(8, 1)[None].astype(np.float32)
+    kept = keep_exact(plain + np.float32(3), plain, tables)
+    np.testing.assert_allclose(kept, plain)
+    # A slope without a sharp border is none of these.
+    plain = (np.arange(12) * 0.3 * step).repeat(8)[None, None].repeat(96, 1).astype(np.float32)
+    assert (keep_exact(plain + np.float32(3), plain, tables) == plain + np.float32(3)).all()
+
+
+def test_samples_of_a_file_are_integers_again() -> None:
+    plain = np.full((3, 48, 48), 100.2, np.float32)
+    plain[1], plain[2] = 128.4, 127.6
+    scales = [(1, 1), (2, 2), (2, 2)]
+    found = keep_exact(plain + np.float32(3), plain, standard_tables(75), scales=scales)
+    assert (found[0] == 100).all()
+    assert (found[1:] == 128).all()
+
+
 def test_only_what_is_surely_exact_is_kept() -> None:
     tables = standard_tables(50)
     step = float(tables[0, 0, 1])

@@ -307,6 +307,11 @@ def pixels_per_sample(component: Component, image: JpegImage) -> tuple[int, int]
     return image.max_sampling[1] // component.sampling[1], image.max_sampling[0] // component.sampling[0]
 
 
+def scales(image: JpegImage) -> list[tuple[int, int]]:
+    """:func:`pixels_per_sample` of all components."""
+    return [pixels_per_sample(component, image) for component in image.components]
+
+
 def upsample(plane: Float32, factors: tuple[Fraction, Fraction], size: tuple[int, int]) -> Float32:
     """Upsample a plane by linear interpolation between sample centres, with repeated edges.
 

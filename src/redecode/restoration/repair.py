@@ -54,14 +54,37 @@ def render(planes: Float32, image: JpegImage, margin: float = MARGIN, plain: Pla
     """As :func:`to_pixels`, and the :func:`tally` of the pixels."""
     projected = project(planes, image, margin)
     pixels = colour.to_uint8(colour.to_rgb(projected))
+    exact = _exact_mcus(planes, image)
+    if len(exact.rows):
+        exact.paste(_pixels_apart(exact.cut(np.moveaxis(planes, 0, 2))), pixels)
     agreeing = agreeing_blocks(pixels, image)
     mcus = _mcus_with(agreeing, image)
     if not len(mcus.rows):
         return pixels, _told(agreeing)
     before = mcus.cut(pixels)
-    after = _repaired(mcus, projected, before, margin, plain or image.planes)
-    mcus.paste(after, pixels)
+    after = before.copy()
+    wrong = np.flatnonzero(~mcus.among(exact))
+    if len(wrong):
+        after[wrong] = _repaired(mcus.take(wrong), projected, before[wrong], margin, plain or image.planes)
+        mcus.paste(after, pixels)
     return pixels, _told(agreeing, mcus, before, after)
+
+
+def _exact_mcus(planes: Float32, image: JpegImage) -> _Mcus:
+    """The MCUs whose blocks are all even, in the file as in the planes, of the integers that the file was written from.
+
+    See :func:`redecode.restoration.exact.keep_exact`. Their colours are what viewers show: a margin would only move them.
+    """
+    flat = [component.coefficients.reshape(*component.coefficients.shape[:2], -1) for component in image.components]
+    varies = [np.asarray(coefficients[..., 1:].any(2)) for coefficients in flat]
+    even = _Mcus(image, *np.nonzero(~_any_of(varies, image)))
+    if not len(even.rows):
+        return even
+    own = even.cut(np.moveaxis(planes, 0, 2))
+    blocks = own.reshape(len(own), own.shape[1] // dct.BLOCK, dct.BLOCK, own.shape[2] // dct.BLOCK, dct.BLOCK, -1)
+    corners = blocks[:, :, :1, :, :1]
+    same = (blocks == corners).all((1, 2, 3, 4, 5)) & (corners == np.rint(corners)).all((1, 2, 3, 4, 5))
+    return even.take(np.flatnonzero(same))
 
 
 @dataclass(frozen=True)
@@ -223,16 +246,21 @@ def _apart(strip: NDArray[Any], count: int) -> NDArray[Any]:
 
 def _mcus_with(agreeing: list[NDArray[np.bool_]], image: JpegImage) -> _Mcus:
     """The MCUs of a picture with a block that does not agree with the file."""
+    return _Mcus(image, *np.nonzero(_any_of([~same for same in agreeing], image)))
+
+
+def _any_of(blocks: list[NDArray[np.bool_]], image: JpegImage) -> NDArray[np.bool_]:
+    """The MCUs of a picture of which any component has a certain block: bool [rows, columns]."""
     high, wide = image.unit
     shape = -(-image.height // high), -(-image.width // wide)
     found = np.zeros(shape, bool)
-    for component, same in zip(image.components, agreeing, strict=True):
+    for component, certain in zip(image.components, blocks, strict=True):
         h, v = component.sampling
-        blocks = np.zeros((shape[0] * v, shape[1] * h), bool)
-        inside = same[: len(blocks), : blocks.shape[1]]
-        blocks[: len(inside), : inside.shape[1]] = ~inside
-        found |= blocks.reshape(shape[0], v, shape[1], h).any((1, 3))
-    return _Mcus(image, *np.nonzero(found))
+        whole = np.zeros((shape[0] * v, shape[1] * h), bool)
+        inside = certain[: len(whole), : whole.shape[1]]
+        whole[: len(inside), : inside.shape[1]] = inside
+        found |= whole.reshape(shape[0], v, shape[1], h).any((1, 3))
+    return found
 
 
 @dataclass(frozen=True)
@@ -268,6 +296,13 @@ class _Mcus:
         high, wide = self.image.unit
         y, x = y - self.rows[:, None] * high, x - self.columns[:, None] * wide
         return mcus[np.arange(len(mcus))[:, None, None], y[:, :, None], x[:, None, :]]
+
+    def among(self, others: _Mcus) -> NDArray[np.bool_]:
+        """Which of them are among others of the same picture: bool [MCUs]."""
+        return np.isin(self._places(), others._places())
+
+    def _places(self) -> NDArray[np.intp]:
+        return self.rows * self.image.width + self.columns
 
     def strip(self) -> JpegImage:
         """Side by side, as a file of their own."""
