@@ -63,6 +63,21 @@ class Component:
         wide = blocks.reshape(rows, 1, columns, 1).expand(rows, dct.BLOCK, columns, dct.BLOCK)
         return self.spread(wide.reshape(self._length(0), self._length(1)))
 
+    def extremes(self, size: tuple[Value, Value]) -> tuple[Value, Value]:
+        """Least and greatest sample of the blocks, float32 on the grid of 8×8 pixels; `size` is that of the picture."""
+        samples = self.samples(self.quantized * self.table) + MIDDLE
+        for axis in (0, 1):
+            samples = samples.take(numbers(samples.length(axis)).least(_divided(size[axis], self.covers[axis]) - 1), axis)
+        rows, columns = self.quantized.length(0), self.quantized.length(1)
+        grid = samples.reshape(rows, dct.BLOCK, columns, dct.BLOCK)
+        down, right = self.covers
+
+        def over_pixels(blocks: Value) -> Value:
+            wide = blocks.reshape(rows, 1, columns, 1).expand(rows, down, columns, right)
+            return wide.reshape(rows * down, columns * right)
+
+        return over_pixels(grid.lowest(1, 3)), over_pixels(grid.highest(1, 3))
+
     def agreeing(self, plane: Value) -> Value:
         """Whether blocks of a full-size plane have this component's coefficients after rounding, or do not exist: bool [rows, columns]."""
         return (self.coefficients(plane) / self.table).rint().equals(self.quantized).all(2, 3) | ~self.exists

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .. import decoder, weights
 from ..codec import dct
 from ..codec.quality import STANDARD
-from ..restoration import exact, mask, shrinkage
+from ..restoration import contradiction, exact, mask, shrinkage
 from ..restoration.tiling import ALIGNMENT
 from ..weights import Precision, Preset
 from .file import MIDDLE, PIXELS, Component, File, stacked, unstacked
@@ -92,24 +92,41 @@ def _layers(file: File, networks: dict[str, weights.Weights]) -> tuple[Value, Va
     """L_B and L_T, float32 [3, H, W], and the mask, bool [H, W]."""
     plain = file.planes()
     quality = _nearest_quality(file.components[0].table)
-    restored = _restored(file, plain, networks["edge"], "edge")
+    kept, level = _exact(file)
+
+    def with_exact(planes: Value) -> Value:
+        return file.extended(plain.nodes.where(kept, level, planes))
+
+    restored = _believed(file, _restored(file, plain, networks["edge"], "edge"), plain)
     weight = _weight(quality, decoder.BASE_BLEND)
     factors = networks["edge"].shrinkage
     shrunk = restored if factors is None else _shrunk(file, restored, np.load(io.BytesIO(factors)).astype(np.float32))
-    base = file.extended(plain.nodes.where(weight >= 1, shrunk, plain + weight * (restored - plain)))
-    texture = base + _weight(quality, decoder.TEXTURE_BLEND) * (_restored(file, plain, networks["texture"], "texture") - base)
+    base = with_exact(plain.nodes.where(weight >= 1, shrunk, plain + weight * (restored - plain)))
+    painted = with_exact(_restored(file, plain, networks["texture"], "texture"))
+    texture = base + _weight(quality, decoder.TEXTURE_BLEND) * (painted - base)
     return base, texture, _mask(file, base.take(np.array(0)))
 
 
 def _restored(file: File, plain: Value, network: weights.Weights, prefix: str) -> Value:
-    """The result of a network for the plain decode, except where the plain decode is exact."""
+    """The result of a network for the plain decode."""
     nodes = plain.nodes
     rows, columns = file.inside
     scaled = ((plain - MIDDLE) * np.float32(1 / 255)).reshape(1, 3, rows.length(0), columns.length(0))
     tables = nodes.joined(0, *(c.table.reshape(1, 8, 8) for c in file.components[:2]))
     restored = nodes.network(onnx.load_from_string(network.onnx), prefix, planes=scaled, tables=tables.reshape(1, 2, 8, 8))
     planes = restored.reshape(3, rows.length(0), columns.length(0)) * np.float32(255) + MIDDLE
-    return file.extended(_exact_kept(file, planes, plain))
+    return file.extended(planes)
+
+
+def _believed(file: File, restored: Value, plain: Value) -> Value:
+    """As :func:`redecode.restoration.contradiction.believe`."""
+    luma = file.components[0]
+    moved = luma.coefficients((restored - plain).take(np.array(0)) + MIDDLE)
+    beyond = (abs(moved) - luma.table / 2).most(np.float32(0))
+    share = (beyond * beyond).sum(2, 3) / ((luma.table * luma.table).sum(0, 1) / 12)
+    low, high = contradiction.LIMITS
+    doubt = ((share - low) / (high - low)).clip(np.float32(0), np.float32(1))
+    return file.extended(restored + luma.spread_blocks(doubt) * (plain - restored))
 
 
 def _nearest_quality(table: Value) -> Value:
@@ -196,35 +213,48 @@ def _widened(planes: Value, reach: int, low: bool = False) -> Value:
     return -found if low else found
 
 
-def _exact_kept(file: File, restored: Value, plain: Value) -> Value:
-    """The counterpart of :func:`redecode.restoration.exact.keep_exact`, float32 [3, H, W]."""
-    nodes = plain.nodes
-    blocks = [file.components[0].quantized.length(axis) for axis in (0, 1)]
-    grid = plain.reshape(3, blocks[0], dct.BLOCK, blocks[1], dct.BLOCK)
-    low, high = grid.lowest(2, 4), grid.highest(2, 4)
+def _exact(file: File) -> tuple[Value, Value]:
+    """Where :func:`redecode.restoration.exact.keep_exact` keeps the plain decode, bool [3, H, W], and what it keeps there."""
+    low, high = map(stacked, zip(*(component.extremes(file.size) for component in file.components), strict=True))
     noise = np.float32(exact.NOISE)
-    even = high - low <= noise
+    even = (high - low <= noise) & stacked([file.components[0].exists])
     uniform = _widened(high, exact.REACH) - _widened(low, exact.REACH, low=True) <= noise
-    steps = [
-        nodes.joined(0, *(c.table.reshape(PIXELS).take(np.array([at])) for c in (*file.components[:2], file.components[1])))
-        for at in (dct.BLOCK, 1)
-    ]
-    beside = [_beside_sharp(even, low, step.reshape(3, 1, 1), axis) for step, axis in zip(steps, (1, 2), strict=True)]
-    sharp = (beside[0] | beside[1]).astype(np.float32).highest(0) > 0
-    kept = uniform | _joined_even(stacked([sharp]) & even, even, low)
-    colourless = kept & (abs(low - exact.MIDDLE) <= noise)
+    kept = uniform | _joined_even(stacked([_beside_sharp(file, even, low)]) & even, even, low)
 
     def pixels(own: Value) -> Value:
-        wide = own.reshape(3, blocks[0], 1, blocks[1], 1).expand(3, blocks[0], dct.BLOCK, blocks[1], dct.BLOCK)
-        return wide.reshape(3, blocks[0] * dct.BLOCK, blocks[1] * dct.BLOCK)
+        rows, columns = own.length(1), own.length(2)
+        wide = own.reshape(3, rows, 1, columns, 1).expand(3, rows, dct.BLOCK, columns, dct.BLOCK)
+        return wide.reshape(3, rows * dct.BLOCK, columns * dct.BLOCK)
 
-    return nodes.where(pixels(colourless), np.float32(exact.MIDDLE), nodes.where(pixels(kept), plain, restored))
+    level = (low + np.float32(0.5)).floor().clip(np.float32(0), np.float32(255))
+    return pixels(kept.astype(np.float32)) > 0, pixels(level)
 
 
-def _beside_sharp(even: Value, level: Value, step: Value, axis: int) -> Value:
-    """Even blocks with a sharp border to another even block along an axis: bool [3, rows, columns]."""
-    jump = abs(level.part(axis, 1) - level.part(axis, 0, -1)) >= step * exact.SHARP
-    return _both_sides(even.part(axis, 1) & even.part(axis, 0, -1) & jump, axis)
+def _beside_sharp(file: File, even: Value, level: Value) -> Value:
+    """Blocks with a sharp border to another, and those among such: bool [rows, columns], as in :mod:`redecode.restoration.exact`."""
+    nodes = even.nodes
+    beside, counts = [], []
+    for axis, at in ((1, dct.BLOCK), (2, 1)):
+        tables = (*file.components[:2], file.components[1])
+        step = nodes.joined(0, *(c.table.reshape(PIXELS).take(np.array([at])) for c in tables)).reshape(3, 1, 1)
+        both = even.part(axis, 1) & even.part(axis, 0, -1)
+        jump = abs(level.part(axis, 1) - level.part(axis, 0, -1))
+        sharp, differs = (
+            (both & found).astype(np.float32).highest(0, keep=True) for found in (jump >= step * exact.SHARP, jump > exact.NOISE)
+        )
+        beside.append(_both_sides(sharp > 0, axis))
+        counts.append([_shifted(found > 0, axis, first=True).astype(np.float32) for found in (sharp, differs)])
+    many, borders = (_sum_around(down + right, exact.REACH) for down, right in zip(*counts, strict=True))
+    rule = (many >= np.float32(exact.RULE_COUNT)) & (many >= borders * np.float32(exact.RULE_SHARE))
+    return (beside[0] | beside[1] | rule).astype(np.float32).highest(0) > 0
+
+
+def _sum_around(counts: Value, reach: int) -> Value:
+    """The sum within reach in all directions of whole numbers, float32 [1, H, W]."""
+    side = 2 * reach + 1
+    batch = counts.nodes.add("Unsqueeze", counts, np.array([0]))
+    mean = counts.nodes.add("AveragePool", batch, kernel_shape=[side, side], pads=[reach] * 4, strides=[1, 1], count_include_pad=1)
+    return (counts.nodes.add("Squeeze", mean, np.array([0])) * np.float32(side**2)).rint()
 
 
 def _both_sides(between: Value, axis: int) -> Value:

@@ -37,7 +37,7 @@ def believe(restored: Float32, plain: Float32, tables: NDArray[np.uint16], origi
     blocks = dct.to_blocks(np.pad(moved, padding, mode="edge") if any(map(any, padding)) else moved)
     low, high = (np.float32(limit) for limit in LIMITS)
     # The transform keeps the sum of squares: what moved by little cannot have left its cells by much.
-    far = np.einsum("rcij,rcij->rc", blocks, blocks) > low * _cost(tables[0])
+    far = np.einsum("rcij,rcij->rc", blocks, blocks) > low * cost(tables[0])
     doubt = np.zeros(far.shape, np.float32)
     doubt[far] = ((_beyond(dct.forward(blocks[far]), tables[0]) - low) / (high - low)).clip(0, 1)
     if doubt.any():
@@ -46,13 +46,13 @@ def believe(restored: Float32, plain: Float32, tables: NDArray[np.uint16], origi
     return restored
 
 
-def _cost(table: NDArray[np.uint16]) -> np.float32:
+def cost(table: NDArray[np.uint16]) -> np.float32:
     """What quantization costs a block at most on average, sum of squares."""
     return np.float32(np.square(table, dtype=np.float32).sum() / 12)
 
 
 def _beyond(moved: Float32, table: NDArray[np.uint16]) -> Float32:
-    """How far blocks lie outside the cells: sum of squares, as a share of their :func:`_cost`.
+    """How far blocks lie outside the cells: sum of squares, as a share of their :func:`cost`.
 
     Args:
         moved: how far from the middles of the cells, coefficients float32 [blocks, 8, 8].
@@ -62,5 +62,5 @@ def _beyond(moved: Float32, table: NDArray[np.uint16]) -> Float32:
         float32 [blocks].
     """
     distance = np.maximum(np.abs(moved) - table.astype(np.float32) / 2, 0)
-    share: Float32 = np.square(distance).sum((1, 2)) / _cost(table)
+    share: Float32 = np.square(distance).sum((1, 2)) / cost(table)
     return share
