@@ -222,7 +222,11 @@ def tests_for(mutant: Mutant, known: dict[str, dict[str, object]]) -> tuple[list
     # For what runs when the module is imported, those that run most of the module.
     around = range(mutant.line - NEAR, mutant.line + NEAR + 1) if lines.get(str(mutant.line)) else lines
     near = Counter(name for line in around for name in lines.get(str(line), ()))
-    for name in sorted(candidates, key=lambda name: (-near[name], seconds[name], name)):
+
+    def worth(name: str) -> tuple[float, str]:
+        return -(near[name] ** 2) / max(seconds[name], 0.05), name
+
+    for name in sorted(candidates, key=worth):
         if total + seconds[name] <= BUDGET or not chosen:
             chosen[name.partition("::")[0]].append(name)
             total += seconds[name]

@@ -602,7 +602,6 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     names = arguments.scenarios or list(SCENARIOS)
     whole = sum(SCENARIOS[name][1] for name in names if name in SCENARIOS)
-    record: Figures = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     broken = 0
     for name in names:
         scenario, share = SCENARIOS.get(name) or (BY_NAME[name], 0)
@@ -614,6 +613,7 @@ def main() -> int:
         figures = {"minutes": round((time.monotonic() - began) / 60, 2), **figures}
         print(f"{name}: {json.dumps(figures)}", flush=True)
         broken += sum(figure.startswith("broken") for figure in figures)
+        record: Figures = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
         record[name] = figures
         record["machine"] = {"python": platform.python_version(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
         RESULT.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -25,7 +25,7 @@ from redecode.bulk.manifest import DONE, FAILED, Row
 from redecode.bulk.names import CORNER
 from redecode.bulk.stores import Store
 from redecode.cli import main as cli
-from redecode.errors import DependencyError
+from redecode.errors import DependencyError, TooLargeError
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -198,6 +198,16 @@ def test_a_store_that_fails_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store._fs, "cat_file", fail)
     with pytest.raises(stores.StoreError, match=r"^memory://somewhere: ConnectionResetError: connection reset by peer$"):
         store.read("a.jpg")
+
+
+def test_files_of_a_store_are_read_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redecode.files.MAX_BYTES", 10)
+    store = stores.make("memory://limit")
+    for size in (10, 11):
+        store.put(f"{size}.jpg", bytes(size))
+    assert store.read("10.jpg") == bytes(10)
+    with pytest.raises(TooLargeError):
+        store.read("11.jpg")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -217,6 +217,8 @@ def test_pages_are_counted_in_bounded_time() -> None:
     assert tiff.page_count(io.BytesIO(looped)) == 1
     assert tiff.page_count(io.BytesIO(b"MM\0*\0\0")) == 1
     assert tiff.page_count(io.BytesIO(b"MM\0*\xff\xff\xff\xff")) == 1
+    # The place of a next page is cut off.
+    assert tiff.page_count(io.BytesIO(b"II*\0\x08\0\0\0" + bytes(2) + b"\x08\0")) == 1
     chain = b"II*\0" + b"".join(struct.pack("<IH", 8 + 6 * i, 0) for i in range(5000))
     assert tiff.page_count(io.BytesIO(chain)) == tiff.MAX_PAGES + 1
     with pytest.raises(LimitError, match="pages"):

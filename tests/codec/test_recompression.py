@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from redecode import Decoder
-from redecode.codec import jpeg, recompression
+from redecode.codec import colour, jpeg, recompression
 from redecode.codec.jpeg import JpegImage, Past
 from redecode.codec.picture import read
 from redecode.codec.recompression import find_past
@@ -226,3 +226,17 @@ def test_looking_by_strips_changes_nothing(
     strips = past_of(data)
     np.testing.assert_array_equal(strips.holds, whole.holds)
     np.testing.assert_array_equal(strips.trace.tables, whole.trace.tables)
+
+
+def test_chroma_without_a_past_stays_as_it_is(original: np.ndarray) -> None:
+    luma = jpeg.read(jpeg.compress(np.ascontiguousarray(original[..., 1]), 10)).planes()[0]
+    colours = np.random.default_rng(0).normal(128, 12, (2, *luma.shape))
+    planes = np.stack([luma.clip(40, 215), *colours]).astype(np.float32)
+    data = jpeg.compress(colour.to_uint8(colour.to_rgb(planes)), 92, "4:4:4")
+    past, given = past_of(data), jpeg.read(data)
+    assert past.image is not None
+    assert past.trace.quality == 10
+    assert past.image.components[0].table[0, 0] > given.components[0].table[0, 0]
+    for ours, own in zip(past.image.components[1:], given.components[1:], strict=True):
+        np.testing.assert_array_equal(ours.table, own.table)
+        np.testing.assert_array_equal(ours.coefficients, own.coefficients)
