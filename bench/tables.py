@@ -19,13 +19,28 @@ from redecode.evaluation.benchmark import Result
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "robustness.md")
 PLACE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 # Of the README's six rows, those that others have published: label, method as in report.published, and where the figures come from.
 OTHERS = (("AR-CNN ¹", "AR-CNN (paper)"), ("FBCNN ²", "FBCNN (its paper)"))
 COLUMNS = (("psnr", 2), ("psnr_b_whole_blocks", 2), ("ssim_uniform", 3), ("lpips", 3))
 NONE = "–"
+# The scenarios of bench/torture.py.
+ATTACKS = {
+    "load": "clients at a time, every tenth file bad, pictures opened and dropped; every result compared byte for byte",
+    "dropped": "uploads that break off or are refused, by 16 clients at a time",
+    "silent": "connections that say nothing, half a request, or never read their answer",
+    "limits": "files that ask for more than they are, and a picture that takes longer than is allowed",
+    "memory_12": "one picture of 12 megapixels: opened, saved twice, left alone",
+    "memory_60": "one picture of 60 megapixels, likewise",
+    "kills": "SIGKILL for whole runs of `bulk`, which are then finished",
+    "full_disk": "no room beyond some bytes of a file, at random",
+    "odd_archives": "tar and zip archives with flipped bits, cuts, and names that lead out",
+    "forks": "forks while four threads read pictures",
+    "fuzz": "rewritten files of every kind, through everything but the networks",
+    "services": "Ray with nodes that die, an S3 server that fails and forgets",
+}
 
 
 def load(name: str) -> Any:
@@ -140,6 +155,28 @@ def histories() -> str:
     return f"{table}\n\n{measured['photographs']} photographs each: `python bench/histories.py --limit {measured['photographs']}`."
 
 
+def torture() -> str:
+    """What `make torture` did, and what came of it."""
+    found = load("torture")
+    lines = []
+    for name, what in ATTACKS.items():
+        if name in found:
+            figures = {figure: value for figure, value in found[name].items() if figure != "minutes"}
+            told = ", ".join(f"{figure.replace('_', ' ')}: {value}" for figure, value in figures.items())
+            lines.append([what, f"{found[name]['minutes']:.1f}", told])
+    return report.table(["attack", "min", "figures"], lines)
+
+
+def mutants() -> str:
+    """What `make mutate` found."""
+    found = load("mutants")
+    names = {"mutants": "tried", "caught": "caught", "survived": "not caught", "equivalent": "that change nothing to be seen"}
+    counts = {name: len(found[name]) if isinstance(found[name], list) else found[name] for name in names}
+    return report.table(
+        [*names.values(), "caught of those that change anything"], [[*map(str, counts.values()), f"{found['caught_share']:.1%}"]]
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "summary": summary,
     "gray": lambda: protocol("gray"),
@@ -151,6 +188,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "details": details,
     "amounts": amounts,
     "histories": histories,
+    "torture": torture,
+    "mutants": mutants,
 }
 
 

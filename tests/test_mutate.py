@@ -34,10 +34,13 @@ def test_each_mutant_is_one_change(mutate: ModuleType) -> None:
 
 
 def test_the_tests_of_a_mutant_run_its_line(mutate: ModuleType) -> None:
-    mutant = mutate.Mutant("codec/dct.py: x: y", "codec/dct.py", 20, "")
+    mutant = mutate.Mutant(
+        "codec/dct.py: x: y", "codec/dct.py", 20, "\n" * 19 + "_SIDE = 9\n" + "\n" * 69 + "def area() -> int: return _SIDE**2\n"
+    )
     seconds = {"tests/a.py::one": 1.0, "tests/a.py::two": 0.1, "tests/b.py::far": 0.1, "tests/b.py::slow": 1e4}
     lines = {"codec/dct.py": {"20": ["tests/a.py::one", "tests/a.py::two", "tests/b.py::slow"], "90": ["tests/b.py::far"]}}
     assert mutate.tests_for(mutant, {"seconds": seconds, "lines": lines}) == (["tests/a.py::two", "tests/a.py::one"], 1.1)
-    # A line that runs when the module is imported: all tests of the module.
-    lines["codec/dct.py"]["20"] = []
-    assert set(mutate.tests_for(mutant, {"seconds": seconds, "lines": lines})[0]) == {"tests/b.py::far"}
+    # A line that runs when the module is imported: first those that run what uses it.
+    lines["codec/dct.py"] = {"50": ["tests/a.py::two"], "90": ["tests/b.py::far"]}
+    seconds["tests/a.py::two"] = mutate.BUDGET
+    assert mutate.tests_for(mutant, {"seconds": seconds, "lines": lines})[0] == ["tests/b.py::far"]
