@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,53 +100,127 @@ def train(
     fabric = Fabric(accelerator="auto", strategy=strategy, devices=devices, num_nodes=nodes, precision=_precision(float32))
     fabric.launch()
     fabric.seed_everything(plan.seed, verbose=False)
-    if not fabric.is_global_zero:
-        report = _silent
     output.mkdir(parents=True, exist_ok=True)
     state, step = _prepare(fabric, network, plan, recipe.parent)
+    _load(state, network, plan, resume, decay)
+    _Run(fabric, network, plan, recipe, output, state, step, report if fabric.is_global_zero else _silent).go(max_minutes)
+
+
+def _load(state: State, name: NetworkName, plan: EdgeRecipe | TextureRecipe, resume: Path | None, decay: Path | None) -> None:
+    """Load the checkpoint to resume from, or from which a decay branches off; without either, the state stays new.
+
+    Raises:
+        DependencyError, UsageError: as :func:`train`.
+    """
     if found := resume or decay:
-        checkpoint.load(found, network, plan.network, state)
+        checkpoint.load(found, name, plan.network, state)
     if decay:
         if state.branch:
             raise UsageError(f"{decay} is a checkpoint of a decay; a decay can branch off from the stable part only")
         state.branch = state.step, state.total_seconds
-    photographs = data_path("train")
-    report(_progress(plan, state, max_minutes), "reading the photographs")
-    crops = Crops(photographs, plan.data, plan.seed, fabric.global_rank, fabric.world_size)
-    crops.first = state.images
-    if state.branch:
-        crops.patch, crops.batch = plan.data.decay_patch or crops.patch, plan.data.decay_batch or crops.batch
-    samples = stream(fabric, crops, on_device=fabric.device.type == "cuda")
-    held_out = validation.read(photographs)
-    saved = time.monotonic()
-    hardware = _hardware()
-    begun = time.monotonic(), state.images
-    with _stop_signal() as stopped:
-        # The first process decides for all when to stop, so that none waits for another.
-        while (progress := fabric.broadcast(1.0 if stopped.is_set() else _progress(plan, state, max_minutes))) < 1:
-            began = time.monotonic()
-            _set_rates(plan, state, progress)
-            terms = step(fabric, state, next(samples))
-            _update_ema(state, plan.schedule.ema)
-            state.step += 1
-            state.images += crops.batch
-            state.seconds[hardware] = state.seconds.get(hardware, 0.0) + time.monotonic() - began
-            if state.step % 20 == 0:
-                values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
-                pace = (state.images - begun[1]) / (time.monotonic() - begun[0])
-                report(progress, f"step {state.step}: {values}, {pace:.3g} crops/s")
-            if state.step % plan.schedule.validate_every == 0 and fabric.is_global_zero:
-                _validate(fabric, network, plan, state, held_out, output)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS and fabric.is_global_zero:
-                _save(output, network, plan, recipe, state)
-                saved = time.monotonic()
-    if fabric.is_global_zero:
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run from the state that was loaded to its end."""
+
+    fabric: Fabric
+    name: NetworkName
+    plan: EdgeRecipe | TextureRecipe
+    recipe: Path
+    output: Path
+    state: State
+    step: Step
+    report: Report
+
+    def go(self, max_minutes: float | None) -> None:
+        """Train until the steps or the minutes are over, or SIGTERM comes; validate and save now and then, and at the end."""
+        fabric, state = self.fabric, self.state
+        photographs = data_path("train")
+        self.report(_progress(self.plan, state, max_minutes), "reading the photographs")
+        crops = self._crops(photographs)
+        samples = stream(fabric, crops, on_device=fabric.device.type == "cuda")
+        held_out = validation.read(photographs)
+        hardware = _hardware()
+        saved = begun = time.monotonic()
+        images = state.images
+        with _stop_signal() as stopped:
+            # The first process decides for all when to stop, so that none waits for another.
+            while (progress := fabric.broadcast(1.0 if stopped.is_set() else _progress(self.plan, state, max_minutes))) < 1:
+                began = time.monotonic()
+                terms = self._advance(next(samples), progress)
+                state.images += crops.batch
+                state.seconds[hardware] = state.seconds.get(hardware, 0.0) + time.monotonic() - began
+                if state.step % 20 == 0:
+                    pace = (state.images - images) / (time.monotonic() - begun)
+                    values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+                    self.report(progress, f"step {state.step}: {values}, {pace:.3g} crops/s")
+                if state.step % self.plan.schedule.validate_every == 0:
+                    self._validate(held_out)
+                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
         if not state.curve or state.curve[-1]["step"] != state.step:
-            _validate(fabric, network, plan, state, held_out, output)
-        validation.draw(output / CURVE, state.curve)
-        _save(output, network, plan, recipe, state)
-    fabric.barrier()
-    report(1, f"{state.step} steps, {state.images} crops, {state.total_seconds / 60:.1f} minutes")
+            self._validate(held_out)
+        self._save()
+        fabric.barrier()
+        self.report(1, f"{state.step} steps, {state.images} crops, {state.total_seconds / 60:.1f} minutes")
+
+    def _crops(self, photographs: Path) -> Crops:
+        """The samples that come next in the run."""
+        data = self.plan.data
+        crops = Crops(photographs, data, self.plan.seed, self.fabric.global_rank, self.fabric.world_size)
+        crops.first = self.state.images
+        if self.state.branch:
+            crops.patch, crops.batch = data.decay_patch or crops.patch, data.decay_batch or crops.batch
+        return crops
+
+    def _advance(self, sample: Sample, progress: float) -> dict[str, Tensor]:
+        """Take one step; returns the terms of the loss."""
+        _set_rates(self.plan, self.state, progress)
+        terms = self.step(self.fabric, self.state, sample)
+        _update_ema(self.state, self.plan.schedule.ema)
+        self.state.step += 1
+        return terms
+
+    def _validate(self, held_out: dict[str, list[Sample]]) -> None:
+        """Validate the averaged weights, in the first process, and add the gains to the curve."""
+        if not self.fabric.is_global_zero:
+            return
+        state, plan = self.state, self.plan
+        network = make_network(self.name, plan.network)
+        network.load_state_dict(state.ema)
+        self.fabric.to_device(network.eval())
+
+        def finish(planes: Tensor, sample: Sample) -> Tensor:
+            return shrinkage.shrink(planes, sample) if isinstance(plan, EdgeRecipe) and plan.shrinkage else planes
+
+        gains = validation.gains(network, held_out, finish, self.fabric.device)
+        state.curve.append({"step": state.step, "images": state.images, "minutes": round(state.total_seconds / 60, 2)} | gains)
+        validation.draw(self.output / CURVE, state.curve)
+
+    def _save(self) -> None:
+        """Write the checkpoint, and the averaged weights with their record, in the first process."""
+        if not self.fabric.is_global_zero:
+            return
+        state, plan = self.state, self.plan
+        checkpoint.save(self.output / CHECKPOINT, self.name, plan.network, state)
+        record: dict[str, Any] = {
+            "network": self.name,
+            "config": msgspec.to_builtins(plan.network),
+            "recipe": {"file": self.recipe.name, **msgspec.to_builtins(plan)},
+            "training": {
+                "steps": state.step,
+                "images_seen": state.images,
+                "decay_steps": state.step - state.branch[0] if state.branch else 0,
+                "hours": round(state.total_seconds / 3600, 3),
+                "hardware": {name: round(seconds / 3600, 3) for name, seconds in state.seconds.items()},
+            },
+        }
+        if plan.start:
+            # After a warm start, the record includes the record of the starting weights.
+            record["start"] = checkpoint.load_record(self.recipe.parent / plan.start)
+        checkpoint.save_weights(self.output / WEIGHTS, state, record)
 
 
 @contextmanager
@@ -239,47 +314,6 @@ def stream(fabric: Fabric, crops: Crops, on_device: bool) -> Iterator[Sample]:
         sample: Sample = photographs.samples(batch, crops.patch) if photographs else batch
         sample["degraded"] = sample["degraded"].contiguous(memory_format=torch.channels_last)
         yield sample
-
-
-def _validate(
-    fabric: Fabric,
-    name: NetworkName,
-    plan: EdgeRecipe | TextureRecipe,
-    state: State,
-    held_out: dict[str, list[Sample]],
-    output: Path,
-) -> None:
-    """Validate the averaged weights and add the gains to the curve."""
-    network = make_network(name, plan.network)
-    network.load_state_dict(state.ema)
-    fabric.to_device(network.eval())
-
-    def finish(planes: Tensor, sample: Sample) -> Tensor:
-        return shrinkage.shrink(planes, sample) if isinstance(plan, EdgeRecipe) and plan.shrinkage else planes
-
-    gains = validation.gains(network, held_out, finish, fabric.device)
-    state.curve.append({"step": state.step, "images": state.images, "minutes": round(state.total_seconds / 60, 2)} | gains)
-    validation.draw(output / CURVE, state.curve)
-
-
-def _save(output: Path, name: NetworkName, plan: EdgeRecipe | TextureRecipe, recipe: Path, state: State) -> None:
-    checkpoint.save(output / CHECKPOINT, name, plan.network, state)
-    record: dict[str, Any] = {
-        "network": name,
-        "config": msgspec.to_builtins(plan.network),
-        "recipe": {"file": recipe.name, **msgspec.to_builtins(plan)},
-        "training": {
-            "steps": state.step,
-            "images_seen": state.images,
-            "decay_steps": state.step - state.branch[0] if state.branch else 0,
-            "hours": round(state.total_seconds / 3600, 3),
-            "hardware": {name: round(seconds / 3600, 3) for name, seconds in state.seconds.items()},
-        },
-    }
-    if plan.start:
-        # After a warm start, the record includes the record of the starting weights.
-        record["start"] = checkpoint.load_record(recipe.parent / plan.start)
-    checkpoint.save_weights(output / WEIGHTS, state, record)
 
 
 def _precision(float32: bool) -> Literal["bf16-mixed", "32-true"]:
