@@ -280,6 +280,31 @@ def test_a_picture_that_was_compressed_twice(page: Any, tmp_path: Path) -> None:
     assert page.is_checked("#as-is")
 
 
+def test_the_strength_by_hand(page: Any, tmp_path: Path) -> None:
+    again = tmp_path / "again.jpg"
+    with Image.open(io.BytesIO(detail(176, 120))) as image:
+        image.resize((150, 100)).save(again, quality=95)
+    page.set_input_files("#files", again)
+    restored(page)
+    assert page.is_checked("#automatic")
+    assert page.is_disabled("#strength")
+    assert page.inner_text("#strength-value") == "automatic"
+    first = saved(page, "#save")[1]
+    page.uncheck("#automatic")
+    page.fill("#strength", "20")
+    page.dispatch_event("#strength", "change")
+    page.wait_for_selector("#working:visible")
+    page.wait_for_selector("#working", state="hidden")
+    assert page.inner_text("#strength-value") == "20"
+    assert saved(page, "#save")[1] == command(again, tmp_path / "a.png", "--force-quality", "20") != first
+    page.reload()
+    ready(page)
+    restored(page)
+    assert (page.is_checked("#automatic"), page.input_value("#strength")) == (False, "20")
+    page.check("#automatic")
+    assert saved(page, "#save")[1] == first
+
+
 def test_cancel(page: Any) -> None:
     page.set_input_files("#files", PARROTS)
     page.click("#cancel")

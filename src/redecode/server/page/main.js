@@ -403,6 +403,7 @@ function refreshCurrent() {
   $("as-is").disabled = !done;
   $("as-is-row").hidden = !shown.status?.facts?.earlier_compression;
   $("as-is").checked = Boolean(item.version.choices.as_is);
+  refreshStrength(item, shown);
   $("previous").disabled = items[0] === item;
   $("next").disabled = items.at(-1) === item;
   $("previous").hidden = $("next").hidden = items.length < 2;
@@ -411,6 +412,19 @@ function refreshCurrent() {
   refreshFigures(item, shown);
   refreshSize();
   showLayers(shown);
+}
+
+/** The quality to restore by; the page without a server has no such choice. */
+function refreshStrength(item, shown) {
+  if (!$("strength-row")) return;
+  const { force_quality: forced } = item.version.choices;
+  const automatic = forced === undefined && !item.byHand;
+  $("strength-row").hidden = !shown.status?.changed;
+  $("automatic").disabled = !isDone(shown);
+  $("automatic").checked = automatic;
+  $("strength").disabled = automatic || !isDone(shown);
+  $("strength").value = forced ?? shown.status?.facts?.quality ?? 50;
+  $("strength-value").textContent = automatic ? "automatic" : $("strength").value;
 }
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}`;
@@ -726,7 +740,14 @@ function listen() {
     refresh(current);
     upload();
   });
-  $("as-is").addEventListener("change", () => choose(current, { as_is: $("as-is").checked || undefined }));
+  $("as-is").addEventListener("change", () => choose(current, { as_is: $("as-is").checked || undefined, force_quality: undefined }));
+  $("automatic")?.addEventListener("change", () => {
+    current.byHand = !$("automatic").checked;
+    if ($("automatic").checked) choose(current, { force_quality: undefined });
+    refreshStrength(current, shownOf(current));
+  });
+  $("strength")?.addEventListener("input", () => ($("strength-value").textContent = $("strength").value));
+  $("strength")?.addEventListener("change", () => choose(current, { force_quality: Number($("strength").value), as_is: undefined }));
   $("force").addEventListener("submit", (event) => {
     event.preventDefault();
     choose(current, { force_quality: $("force-quality").value });
