@@ -147,7 +147,7 @@ def read(source: Source, force_quality: int | None = None, as_is: bool = False) 
     Args:
         source: source of the picture, see :func:`decode`, which also accepts the result.
         force_quality: JPEG quality factor to assume, 1 … 100, instead of detecting it; a JPEG of lower quality stays as it is.
-        as_is: whether to ignore an earlier compression of a file that was compressed twice.
+        as_is: whether to ignore an earlier compression of a file that was compressed again or scaled.
 
     Raises:
         RedecodeError: the picture cannot be read.

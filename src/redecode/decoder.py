@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from . import pipelining, weights
 from .codec import dct
 from .codec.jpeg import scales
-from .codec.picture import Picture, by_past
+from .codec.picture import Picture, by_past, scaling_of
 from .codec.quality import nearest_quality
 from .codec.raster import RasterImage
+from .codec.rescaling import REACH, at_earlier_size
 from .codec.source import Source, picture_of
+from .codec.trace import Scaling
 from .restoration import shrinkage, tiling
 from .restoration.canvas import Canvas, Restored
 from .restoration.contradiction import believe
@@ -121,7 +123,7 @@ class Decoder:
         top, left = picture.origin
         size = top + picture.height, left + picture.width
         largest = max(size) if math.prod(size) <= pipelining.WORKERS * TILE**2 else TILE
-        plan = tiling.tiles(size, largest, halo(self.preset, picture.unit), picture.unit)
+        plan = tiling.tiles(size, largest, halo(self.preset, picture.unit, scaling_of(picture)), picture.unit)
         canvas = Canvas(picture, layers if isinstance(layers, Path) else None)
         keep = bool(layers)
 
@@ -183,7 +185,7 @@ class Decoder:
                 layer = shrinkage.shrink(layer, part.cells, network.shrinkage)
             return _exact(layer, plain, part)
 
-        return by_part(picture.planes(), picture, restored)
+        return _by_part(picture, restored)
 
     def texture_layer(self, picture: Picture, base: Float32) -> Float32:
         """L_T of a picture, like :meth:`base_layer`; the higher the quality, the more it is blended with L_B (see TEXTURE_BLEND)."""
@@ -199,7 +201,7 @@ class Decoder:
         def restored(part: Picture, plain: Float32) -> Float32:
             return _exact(network(plain, part.tables(), part.origin), plain, part)
 
-        return _blend(base, by_part(picture.planes(), picture, restored), weight)
+        return _blend(base, _by_part(picture, restored), weight)
 
     def inference_seconds(self) -> float:
         """How long the networks have computed so far."""
@@ -248,14 +250,25 @@ def _exact(restored: Float32, plain: Float32, part: Picture) -> Float32:
     return keep_exact(restored, plain, part.tables(), part.origin, None if part.cells is None else scales(part.cells))
 
 
-def halo(preset: Preset, unit: tuple[int, int]) -> int:
+def _by_part(picture: Picture, restored: Callable[[Picture, Float32], Float32]) -> Float32:
+    """The planes of a picture, each part restored by itself, at the size at which it was compressed."""
+    scaling = scaling_of(picture)
+    if scaling is None:
+        return by_part(picture.planes(), picture, restored)
+    return at_earlier_size(picture.planes(), scaling, functools.partial(restored, picture))
+
+
+def halo(preset: Preset, unit: tuple[int, int], scaling: Scaling | None = None) -> int:
     """Width in pixels of the border around a tile that its result depends on: for the networks, the mask, and chroma upsampling.
 
     Args:
         preset: preset of the networks.
         unit: unit of the picture, see :class:`redecode.codec.picture.Picture`.
+        scaling: scaling of the picture since the compression that is restored, if there was one.
     """
     networks = max(int(weights.record(name)["halo"]) for name in weights.PRESETS[preset].values())
+    if scaling is not None:
+        networks = math.ceil((networks + REACH) * max(1.0, *scaling.factors))
     return networks + _MASK_REACH + max(unit) // dct.BLOCK
 
 

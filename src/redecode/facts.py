@@ -69,7 +69,10 @@ def _of_raster(picture: RasterImage) -> dict[str, Any]:
 
 
 def _described(trace: Trace) -> str:
-    grid = "" if trace.offset == (0, 0) else f", block grid beginning at row {trace.offset[0]}, column {trace.offset[1]}"
+    if trace.scaling:
+        grid = f", {trace.scaling.told()} since"
+    else:
+        grid = "" if trace.offset == (0, 0) else f", block grid beginning at row {trace.offset[0]}, column {trace.offset[1]}"
     return f"JPEG of quality about {trace.quality}{grid} (confidence {trace.confidence:.0%})"
 
 

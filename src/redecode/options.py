@@ -89,7 +89,7 @@ class Options:
             unset="detected",
         ),
     ] = None
-    as_is: Annotated[bool, Choice("Ignore an earlier compression of a file that was compressed twice.", scope="restoring")] = False
+    as_is: Annotated[bool, Choice("Ignore a compression before a later compression or scaling.", scope="restoring")] = False
     max_pixels: Annotated[
         float, Choice("Maximum size of a picture; larger ones are refused.", scope="engine", least=0.001, unit="megapixels")
     ] = 268.435456

@@ -84,7 +84,9 @@ class Past:
         """The earlier compression of a part of the picture, see :meth:`JpegImage.crop`."""
         held = tuple(slice(first // side, -(-last // side)) for (first, last), side in zip((rows, columns), unit, strict=True))
         # The part begins with a whole block, so that the offset stays.
-        return replace(self, holds=self.holds[held], image=self.image and self.image.crop(rows, columns))
+        scaling = self.trace.scaling and self.trace.scaling.crop(rows[0], columns[0])
+        trace = replace(self.trace, scaling=scaling)
+        return replace(self, trace=trace, holds=self.holds[held], image=self.image and self.image.crop(rows, columns))
 
     def told(self, quality: int) -> str:
         """The history of the file as text: "compressed at about quality 10, cropped and compressed again at 75 (99 % sure)".
@@ -93,8 +95,8 @@ class Past:
             quality: quality factor of the file itself.
         """
         trace = self.trace
-        cropped = "" if trace.offset == (0, 0) else ", cropped"
-        return f"compressed at about quality {trace.quality}{cropped} and compressed again at {quality} ({trace.confidence:.0%} sure)"
+        since = f", {trace.scaling.told()}" if trace.scaling else "" if trace.offset == (0, 0) else ", cropped"
+        return f"compressed at about quality {trace.quality}{since} and compressed again at {quality} ({trace.confidence:.0%} sure)"
 
 
 @dataclass(frozen=True)

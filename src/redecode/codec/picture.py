@@ -16,6 +16,7 @@ from .formats import FormatName
 from .jpeg import MAX_PIXELS, JpegImage
 from .metadata import Metadata
 from .recompression import find_past, forced_past
+from .trace import Scaling
 
 Float32 = NDArray[np.float32]
 
@@ -105,7 +106,7 @@ def read(
         data: the whole file.
         max_pixels: refuse files whose header claims more.
         force_quality: restore the picture as one of this quality factor, whatever it shows. A JPEG that is coarser itself stays what it is.
-        as_is: take a JPEG as it is, and do not look for an earlier compression.
+        as_is: take a JPEG as it is, and do not look for an earlier compression, nor in other pictures for one before a scaling.
         page: of a TIFF, counted from 0.
 
     Raises:
@@ -116,7 +117,7 @@ def read(
         if force_quality is not None:
             return replace(image, past=forced_past(image, force_quality))
         return image if as_is else replace(image, past=find_past(image))
-    return raster.read(data, max_pixels, force_quality, page)
+    return raster.read(data, max_pixels, force_quality, as_is, page)
 
 
 def by_past(picture: Picture) -> tuple[Picture, Picture, NDArray[np.bool_]] | None:
@@ -137,6 +138,15 @@ def by_past(picture: Picture) -> tuple[Picture, Picture, NDArray[np.bool_]] | No
     # An earlier compression on another grid has known tables but no known coefficients: use its tables with the decoded pixels.
     seen = past.image or raster.RasterImage(colour.to_uint8(colour.to_rgb(as_is.planes())), past.trace)
     return seen, as_is, where
+
+
+def scaling_of(picture: Picture) -> Scaling | None:
+    """How a picture was scaled since the compression that is restored in it; None where it was not."""
+    if isinstance(picture, raster.RasterImage):
+        return picture.trace.scaling if picture.trace else None
+    if isinstance(picture, JpegImage) and picture.past and picture.past.holds.any():
+        return picture.past.trace.scaling
+    return None
 
 
 def _enlarged(holds: NDArray[np.bool_], unit: tuple[int, int]) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ import io
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -25,8 +26,9 @@ from . import metadata as metadata_
 from .formats import FormatName, format_of
 from .jpeg import MAX_PIXELS, refuse_too_large
 from .metadata import Metadata
+from .rescaling import find_scaled, fits_scaled
 from .tiff import FURTHER_PAGES, page_count
-from .trace import BEST_COARSER, Trace, find_compression, fits, of_quality, settled
+from .trace import BEST_COARSER, Trace, as_gray, find_compression, fits, of_quality, settled
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -55,8 +57,9 @@ class RasterImage:
         source_format: format of the file; None if results cannot be written in this format.
         rounded: whether 16 bits per channel were rounded to 8.
         further_pages: number of pages after this one, if it is the first page of the file.
-        holds: bool [rows, columns], which blocks of the trace's grid, also of those that reach over the borders, fit the compression;
-            what came into the picture later does not. None where all do.
+        holds: bool [rows, columns], which blocks of the trace's grid, also of those that reach over the borders, fit the compression (of
+            a picture that was scaled since: which blocks of 8×8 pixels from the top left); what came into the picture later does not.
+            None where all do.
     """
 
     pixels: Pixels
@@ -114,11 +117,20 @@ class RasterImage:
         notes = []
         if not self.compressed:
             notes.append("it shows no trace of JPEG compression and was left unchanged; --force-quality restores it nevertheless")
+        if self.trace and self.trace.scaling:
+            where = "" if self.holds is None else f" where it shows, in {self.holds.mean():.0%} of the picture"
+            past = f"compressed at about quality {self.trace.quality} and {self.trace.scaling.told()} ({self.trace.confidence:.0%} sure)"
+            notes.append(f"it was {past}, and restored from that{where}; --as-is ignores that")
         if self.rounded:
             notes.append("its 16 bits per channel were rounded to 8, the depth of a JPEG")
         if self.further_pages:
             notes.append(f"only the first of its {1 + self.further_pages} pages was restored; {FURTHER_PAGES}")
         return tuple(notes)
+
+    @property
+    def as_is(self) -> RasterImage:
+        """The picture without a compression that came before a scaling."""
+        return replace(self, trace=None, holds=None) if self.trace and self.trace.scaling else self
 
     def parts(self) -> tuple[RasterImage, ...]:
         """The picture as gray and YCbCr pictures: itself."""
@@ -156,7 +168,8 @@ class RasterImage:
         if holds is not None:
             down, across = (slice(first // dct.BLOCK, -(-last // dct.BLOCK)) for first, last in (rows, columns))
             holds = holds[down, across]
-        return replace(self, pixels=pixels, trace=replace(self.trace, offset=offset), alpha=None, holds=holds)
+        scaling = self.trace.scaling and self.trace.scaling.crop(rows[0], columns[0])
+        return replace(self, pixels=pixels, trace=replace(self.trace, offset=offset, scaling=scaling), alpha=None, holds=holds)
 
     def planes(self) -> Float32:
         """The pixels as planes Y, or Y, Cb, Cr: float32 [1 or 3, H, W], 0 … 255."""
@@ -173,13 +186,14 @@ class RasterImage:
         return self.trace.tables
 
 
-def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = None, page: int = 0) -> RasterImage:
+def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = None, as_is: bool = False, page: int = 0) -> RasterImage:
     """Read a picture of one of FORMATS, or a lossless JPEG, and look for traces of JPEG compression.
 
     Args:
         data: the whole file.
         max_pixels: maximum number of pixels that the header may claim.
         force_quality: quality factor to assume, with a grid that begins at the top left, instead of searching for a trace.
+        as_is: whether to skip the search for a compression before a scaling.
         page: of a TIFF, counted from 0.
 
     Raises:
@@ -220,7 +234,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, force_quality: int | None = 
     if rounded:
         assert low is not None
         pixels, alpha = _rounded(pixels, alpha, low)
-    picture = of_pixels(pixels, alpha, metadata, format_of(data[:12]), force_quality)
+    picture = of_pixels(pixels, alpha, metadata, format_of(data[:12]), force_quality, as_is)
     if rounded and picture.trace is None:
         raise UnsupportedError("the picture has 16 bits per channel and shows no trace of JPEG compression: there is nothing to restore")
     pages = 1 if segments is not None or page else page_count(io.BytesIO(data))
@@ -233,21 +247,27 @@ def of_pixels(
     metadata: Metadata | None = None,
     source_format: FormatName | None = None,
     force_quality: int | None = None,
+    as_is: bool = False,
 ) -> RasterImage:
     """A picture of pixels, searched for traces of JPEG compression.
 
     Args:
         pixels, alpha, metadata, source_format: see :class:`RasterImage`.
-        force_quality: as :func:`read`.
+        force_quality, as_is: as :func:`read`.
     """
     gray = pixels.ndim == 2
     trace = find_compression(pixels) if force_quality is None else of_quality(force_quality, gray)
+    if trace is None and not as_is and (scaled := find_scaled(_luma(pixels), pixels.shape[:2], None, BEST_COARSER)):
+        trace = as_gray(scaled) if gray else scaled
     holds = None if trace is None or trace.forced or trace.quality > BEST_COARSER else _holds(pixels, trace)
     return RasterImage(pixels, trace, alpha, metadata or Metadata(), source_format, holds=holds)
 
 
 def _holds(pixels: Pixels, trace: Trace) -> NDArray[np.bool_] | None:
     """Which blocks of a grid fit its compression; None where all do."""
+    if trace.scaling is not None:
+        holds = settled(fits_scaled(_luma(pixels), pixels.shape[:2], trace))
+        return None if holds.all() else holds
     top = -trace.offset[0] % dct.BLOCK
     # Strips of whole blocks: the first one ends where the grid's own row of blocks does.
     starts = [0, *range(_STRIP - top, pixels.shape[0], _STRIP)]
@@ -257,6 +277,10 @@ def _holds(pixels: Pixels, trace: Trace) -> NDArray[np.bool_] | None:
         parts.append(fits(colour.to_planes(pixels[start:stop]), strip, ()))
     holds = settled(np.concatenate(parts))
     return None if holds.all() else holds
+
+
+def _luma(pixels: Pixels) -> Callable[[slice, slice], Float32]:
+    return lambda rows, columns: colour.to_planes(pixels[rows, columns])[0] - np.float32(128)
 
 
 @lru_cache(maxsize=1)

@@ -1,17 +1,18 @@
 """Files that were compressed before, as pictures are that were edited and saved, or sent on.
 
-A second compression leaves the DCT coefficients of the first one near multiples of its steps, on its own block grid. Three questions:
+A second compression leaves the DCT coefficients of the first one near multiples of its steps, on its own block grid. Four questions:
 
 1. On the same grid, do the coefficients of the file lie where multiples of other, coarser steps are quantized to? (Lukáš and Fridrich,
    "Estimation of primary quantization matrix in double compressed JPEG images", 2003; Neelamani et al., "JPEG compression history
    estimation for color images", 2006.)
 2. Else, is there another of the 64 grids on which the picture's coefficients are periodic? (Bianchi and Piva, "Detection of nonaligned
    double JPEG compression based on integer periodicity maps", 2012; see :func:`redecode.codec.trace.find_coarser`.)
-3. Which blocks fit the answer? What was written into the picture later does not (block-grained localization, Bianchi and Piva, "Image
+3. Else, was it scaled since? See :mod:`redecode.codec.rescaling`.
+4. Which blocks fit the answer? What was written into the picture later does not (block-grained localization, Bianchi and Piva, "Image
    forgery localization via block-grained analysis of JPEG artifacts", 2012).
 
 On the same grid the coefficients of the first compression are recovered, mostly to the last one, and with them its quantization cells. On
-another grid its tables are known, and tell the networks what they see.
+another grid, or before a scaling, its tables are known, and tell the networks what they see.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from . import colour, dct
 from .jpeg import Component, JpegImage, Past, coefficients_of, pixels_per_sample
 from .quality import STANDARD, nearest_quality, standard_tables
+from .rescaling import find_scaled, fits_scaled
 from .trace import BEST_COARSER, PATCH, Trace, as_gray, find_coarser, fits, of_quality, settled, spread
 
 Float32 = NDArray[np.float32]
@@ -73,7 +75,7 @@ def find_past(image: JpegImage) -> Past | None:
     textured = sample[sample[:, 1:].any(1)]
     if len(textured) < _MIN_TEXTURED * len(sample) or len(np.unique(textured, axis=0)) < _MIN_DISTINCT:
         return None
-    return _same_grid(image) or _another_grid(image)
+    return _same_grid(image) or _another_grid(image) or _scaled(image)
 
 
 def forced_past(image: JpegImage, quality: int) -> Past:
@@ -87,7 +89,9 @@ def forced_past(image: JpegImage, quality: int) -> Past:
     if image.quality <= quality or image.colour_model not in ("gray", "YCbCr"):
         return Past(trace, np.zeros(units, bool))
     found = find_past(image)
-    return Past(replace(trace, offset=found.trace.offset) if found else trace, np.ones(units, bool))
+    if found:
+        trace = replace(trace, offset=found.trace.offset, scaling=found.trace.scaling)
+    return Past(trace, np.ones(units, bool))
 
 
 def _same_grid(image: JpegImage) -> Past | None:
@@ -283,6 +287,27 @@ def _another_grid(image: JpegImage) -> Past | None:
         part[:] = _grown(pixels, part.shape)
     whole: Bools = np.all(fitting.reshape(rows, dct.BLOCK, columns, dct.BLOCK), axis=(1, 3))
     holds = _by_unit(image, [whole])
+    return Past(trace, holds) if holds.mean() >= _MIN_SHARE else None
+
+
+def _scaled(image: JpegImage) -> Past | None:
+    luma = image.components[0]
+    own, _ = nearest_quality(luma.table)
+    size = image.height, image.width
+    if own < _MIN_SECOND:
+        return None
+
+    def part(rows: slice, columns: slice) -> Float32:
+        blocks = tuple(slice(own.start // dct.BLOCK, -(-own.stop // dct.BLOCK)) for own in (rows, columns))
+        plane = dct.from_blocks(dct.inverse(luma.coefficients[blocks].astype(np.float32) * luma.table))
+        return plane[: rows.stop - rows.start, : columns.stop - columns.start]
+
+    trace = find_scaled(part, size, luma.table, min(own - MIN_GAP, BEST_COARSER))
+    if trace is None:
+        return None
+    if image.gray:
+        trace = as_gray(trace)
+    holds = _by_unit(image, [fits_scaled(part, size, trace)])
     return Past(trace, holds) if holds.mean() >= _MIN_SHARE else None
 
 

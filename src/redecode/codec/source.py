@@ -51,13 +51,13 @@ def picture_of(source: Source, max_pixels: int = MAX_PIXELS, force_quality: int 
         return read(bytes(source), max_pixels, force_quality, as_is)
     if isinstance(source, np.ndarray):
         pixels, alpha = _channels(source)
-        return raster.of_pixels(pixels, alpha, force_quality=force_quality)
+        return raster.of_pixels(pixels, alpha, force_quality=force_quality, as_is=as_is)
     if isinstance(source, Image.Image):
         data = _untouched_jpeg(source)
         if data is not None:
             return read(data, max_pixels, force_quality, as_is)
         pixels, alpha = raster.pixels_of(source)
-        return raster.of_pixels(pixels, alpha, metadata.of_pillow(source), force_quality=force_quality)
+        return raster.of_pixels(pixels, alpha, metadata.of_pillow(source), force_quality=force_quality, as_is=as_is)
     if hasattr(source, "read"):
         data = source.read()
         if not isinstance(data, bytes):

@@ -58,6 +58,28 @@ _MIN_SIGNIFICANCE, _MIN_SIGNIFICANCE_FINE, _FINE_QUALITY = 3.0, 5.0, 97
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """How a picture was scaled after a compression.
+
+    Attributes:
+        factors: (rows, columns), today's size over the earlier one.
+        first: (rows, columns), where in today's pixels the first whole block begins, 0 … 8 · factor.
+    """
+
+    factors: tuple[float, float]
+    first: tuple[float, float]
+
+    def told(self) -> str:
+        """In words: "scaled to about 75 %"."""
+        return f"scaled to about {np.mean(self.factors):.0%}".replace("%", " %")
+
+    def crop(self, top: int, left: int) -> Scaling:
+        """The same of a part of the picture that begins at a row and column."""
+        first = [(own - cut) % (dct.BLOCK * factor) for own, cut, factor in zip(self.first, (top, left), self.factors, strict=True)]
+        return replace(self, first=(first[0], first[1]))
+
+
+@dataclass(frozen=True)
 class Trace:
     """Signs of an earlier JPEG compression.
 
@@ -67,6 +89,7 @@ class Trace:
         quality: nearest libjpeg quality factor (1 … 100) of the luma table.
         confidence: 0.5 … 1 (weaker traces are not reported), by how far the found grid surpasses the others.
         forced: whether nothing of this was found, but a user has asked for this quality.
+        scaling: since the compression, which leaves no grid of whole pixels: then the offset is (0, 0). None if there was none.
     """
 
     offset: tuple[int, int]
@@ -74,6 +97,7 @@ class Trace:
     quality: int
     confidence: float
     forced: bool = False
+    scaling: Scaling | None = None
 
 
 def of_quality(quality: int, gray: bool) -> Trace:
@@ -118,7 +142,7 @@ def find_trace(pixels: Pixels, offset: tuple[int, int] | None = None, best: int 
     _, distinct = np.unique(blocks[searched].reshape(len(searched), -1), axis=0, return_index=True)
     significance = _significance(nearness[distinct], grid)
     least = _MIN_SIGNIFICANCE if quality < _FINE_QUALITY else _MIN_SIGNIFICANCE_FINE
-    if len(distinct) < _MIN_WINDOWS or significance < least:
+    if len(distinct) < _MIN_WINDOWS or significance < least or not varied(blocks[searched], steps):
         return None
     chroma = np.ones_like(steps) if pixels.ndim == 2 else STANDARD[quality - 1, 1]
     return Trace(
@@ -369,7 +393,7 @@ def _significance(nearness: Float32, grid: int) -> float:
 
 
 # Low frequencies, which keep most coefficients other than 0.
-_LOW = [(row, column) for row in range(5) for column in range(5 - row)]
+LOW = [(row, column) for row in range(5) for column in range(5 - row)]
 # Side in blocks of the patches of luma that tell of another grid, and side in pixels of the places in them at which a block begins.
 PATCH = 5
 _PLACES = (PATCH - 1) * dct.BLOCK
@@ -377,6 +401,8 @@ _PLACES = (PATCH - 1) * dct.BLOCK
 _FEW_PATCHES, _MANY_PATCHES = 24, 96
 # Coefficients are counted in bins of 1, up to this size.
 _LARGEST = 400
+# Share of different blocks among those that are not flat, below which they are drawn. In photographs it is above a half, mostly near 1.
+_MIN_VARIED = 0.25
 # Standard errors by which the periodicity on a grid must surpass that on every other grid, to be looked at again, and to be believed.
 _PROMISING, _BELIEVED = 2.0, 6.0
 # The same where no later compression has added noise: real traces are clear then, and drawings are drawn as neatly.
@@ -403,22 +429,32 @@ def find_coarser(patches_of: Callable[[int], Float32], table: NDArray[np.uint16]
     """
     if best < 1:
         return ()
+    # A coefficient on another grid has the quantization noise of several of the later one.
+    variance = 1 / 12 if table is None else float(np.mean([float(table[index]) ** 2 for index in LOW])) / 12
     for count in (_FEW_PATCHES, _MANY_PATCHES):
         patches = patches_of(count)
         if not len(patches):
             return ()
-        periodicity, quarters = _periodicity(patches, table, best)
-        ranked = np.sort(periodicity, 0)
+        whole, quarters = periodicity(patches, variance, best)
+        if table is not None:
+            whole[0] = quarters[:, 0] = -np.inf
+        ranked = np.sort(whole, 0)
         lead = ranked[-1] - ranked[-2]
         if lead.max() < _PROMISING:
             return ()
-    places = periodicity.argmax(0)
+    places = whole.argmax(0)
+
+    def drawn(index: int) -> bool:
+        row, column = divmod(int(places[index]), dct.BLOCK)
+        return not varied(patches[:, row : row + _PLACES, column : column + _PLACES], STANDARD[index, 0])
+
     # What stands out by chance, as drawings do that repeat a few shapes in a few colours, does so in a part of the evidence.
     agreeing = (quarters.argmax(1) == places).all(0)
     believed = np.flatnonzero((lead >= (_BELIEVED if table is not None else _BELIEVED_ALONE)) & agreeing)
     grids = [believed[places[believed] == place] for place in np.unique(places[believed])]
     # Of the qualities at which a grid stands out, the one at which it does so most.
     chosen = sorted(int(qualities[lead[qualities].argmax()]) for qualities in grids)
+    chosen = [index for index in chosen if not drawn(index)]
     return tuple(
         Trace(
             offset=divmod(int(places[index]), dct.BLOCK),
@@ -430,21 +466,24 @@ def find_coarser(patches_of: Callable[[int], Float32], table: NDArray[np.uint16]
     )
 
 
-def _periodicity(patches: Float32, table: NDArray[np.uint16] | None, best: int) -> tuple[Float32, Float32]:
+def periodicity(patches: Float32, variance: float, best: int) -> tuple[Float32, Float32]:
     """How periodic the coefficients are, in standard errors.
 
+    Args:
+        patches: float32 [n, 8 · PATCH, 8 · PATCH] around 0.
+        variance: of the noise of low coefficients.
+        best: quality factor up to which is looked.
+
     Returns:
-        Float32 [64 offsets, quality factors 1 … best]; −∞ on the later grid. And the same of four quarters of the evidence, from every
+        Float32 [64 offsets, quality factors 1 … best]; the same of four quarters of the evidence, from every
         other patch and every other frequency: float32 [4, 64, best].
     """
     offset = np.arange(_PLACES) % dct.BLOCK
     first_bin = ((offset[:, None] * dct.BLOCK + offset) * _LARGEST).astype(np.int32)
-    # A coefficient on another grid has the quantization noise of several of the later one.
-    variance = 1 / 12 if table is None else float(np.mean([float(table[index]) ** 2 for index in _LOW])) / 12
     totals = np.zeros((4, _OFFSETS, best), np.float32)
     squares = np.zeros_like(totals)
     size = np.arange(_LARGEST, dtype=np.float32)[:, None]
-    for frequency, ((row, column), coefficients) in enumerate(zip(_LOW, _low_coefficients(patches), strict=True)):
+    for frequency, ((row, column), coefficients) in enumerate(zip(LOW, _low_coefficients(patches), strict=True)):
         table_steps, place = np.unique(STANDARD[:best, 0, row * dct.BLOCK + column], return_inverse=True)
         steps = table_steps.astype(np.float32)
         beyond = (size > steps / 2).astype(np.float32)
@@ -459,18 +498,29 @@ def _periodicity(patches: Float32, table: NDArray[np.uint16] | None, best: int) 
             squares[quarter] += (weight**2 * (histogram @ beyond))[:, place] / 2
     whole: Float32 = totals.sum(0) / np.sqrt(squares.sum(0) + np.float32(0.5))
     quarters: Float32 = totals / np.sqrt(squares + np.float32(0.5))
-    if table is not None:
-        whole[0] = quarters[:, 0] = -np.inf
     return whole, quarters
 
 
+def varied(patches: Float32, steps: NDArray[np.uint16]) -> bool:
+    """Whether the blocks of patches differ, as those of drawings do not that are put together from a few tiles.
+
+    Args:
+        patches: float32 [n, rows, columns] around 0, of whole blocks.
+        steps: uint16 [64].
+    """
+    blocks = dct.forward(dct.to_blocks(patches.reshape(-1, patches.shape[-1])))
+    multiples = np.rint(blocks.reshape(-1, dct.BLOCK**2) / steps)
+    textured = multiples[multiples[:, 1:].any(1)]
+    return len(np.unique(textured, axis=0)) >= _MIN_VARIED * len(textured)
+
+
 def _low_coefficients(patches: Float32) -> list[Float32]:
-    """Coefficients of the frequencies _LOW of the block at every place: float32 [n, 32, 32] each."""
+    """Coefficients of the frequencies LOW of the block at every place: float32 [n, 32, 32] each."""
     along = np.lib.stride_tricks.sliding_window_view(patches, dct.BLOCK, 2)[:, :, :_PLACES]
     columns = np.ascontiguousarray(along).reshape(-1, dct.BLOCK) @ dct.BASIS.T
     columns = columns.reshape(len(patches), PATCH * dct.BLOCK, _PLACES, dct.BLOCK)
     down = np.lib.stride_tricks.sliding_window_view(columns, dct.BLOCK, 1)[:, :_PLACES]
-    return [np.tensordot(down[..., column, :], dct.BASIS[row], 1) for row, column in _LOW]
+    return [np.tensordot(down[..., column, :], dct.BASIS[row], 1) for row, column in LOW]
 
 
 # A block fits an earlier compression where its coefficients are off by no more than this: on average over them, and the worst of them, as
@@ -532,8 +582,13 @@ def fits(planes: Float32, trace: Trace, later: Sequence[tuple[NDArray[np.uint16]
     # Beside what does not fit at all, a block that fits loosely belongs to it, such as the margin of black words on white.
     for _ in range(_MARGIN):
         result = strict | (result & (_around(result) == 9))
-    # A few blocks by themselves are rather clipped than new.
-    return result | (_around(~result) <= _STRAY)
+    return without_strays(result)
+
+
+def without_strays(fitting: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which blocks fit, bool [rows, columns], or are among few by themselves that do not: those are rather clipped than new."""
+    result: NDArray[np.bool_] = fitting | (_around(~fitting) <= _STRAY)
+    return result
 
 
 def settled(holds: NDArray[np.bool_]) -> NDArray[np.bool_]:

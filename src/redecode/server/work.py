@@ -89,7 +89,7 @@ def open_picture(context: Context, folder: Path, options: Options) -> Figures | 
     # The facts include an earlier compression even if it is to be ignored.
     source = _read(folder, options, as_is=False)
     context.tell("facts", facts.describe(source))
-    if options.as_is and isinstance(source, JpegImage):
+    if options.as_is:
         source = source.as_is
     original = _upright(_plain(source), source)
     _write_layer(folder / "original.png", original, source)
