@@ -180,7 +180,7 @@ def test_low_frequencies_of_the_block_at_every_place() -> None:
     side = trace.PATCH * 8
     patches = np.random.default_rng(0).normal(0, 40, (3, side, side)).astype(np.float32)
     found = trace._low_coefficients(patches)
-    for (row, column), coefficients in zip(trace._LOW, found, strict=True):
+    for (row, column), coefficients in zip(trace.LOW, found, strict=True):
         assert coefficients.shape == (3, side - 8, side - 8)
         for top, left in ((0, 0), (5, 17), (side - 9, side - 9)):
             block = dctn(patches[1, top : top + 8, left : left + 8], norm="ortho")
