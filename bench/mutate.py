@@ -229,7 +229,7 @@ def tests_for(mutant: Mutant, known: dict[str, dict[str, object]]) -> tuple[list
     chosen: dict[str, list[str]] = defaultdict(list)
     total = 0.0
     around = range(mutant.line - NEAR, mutant.line + NEAR + 1) if lines.get(str(mutant.line)) else _uses(mutant) or lines
-    near = Counter(name for line in around for name in lines.get(str(line), ()))
+    near = Counter([*own, *(name for line in around for name in lines.get(str(line), ()))])
 
     def worth(name: str) -> tuple[float, str]:
         return -(near[name] ** 2) / max(seconds[name], 0.05), name
