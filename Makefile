@@ -44,6 +44,10 @@ mutate: $(VENV)/.dev ## Change single expressions of the product, and see whethe
 man: $(VENV)/.dev ## Write the manual page redecode.1 from the commands' own help
 	$(BIN)/python bench/man.py > redecode.1
 
+torture: $(VENV)/.dev ## Mistreat the server, bulk and the reader for 20 minutes, and draw what they survived into docs/robustness.md
+	$(BIN)/python bench/torture.py
+	$(BIN)/python bench/tables.py
+
 docs: $(VENV)/.docs ## Build the documentation with its API reference into site/
 	$(BIN)/mkdocs build --strict
 
@@ -73,4 +77,4 @@ $(VENV)/.uv: | $(VENV)/bin/python
 	$(PYTHON) -m venv $@
 	$@/bin/python -m pip install --quiet uv
 
-.PHONY: help demo lint check test format bench mutate man docs lock clean
+.PHONY: help demo lint check test format bench mutate torture man docs lock clean
