@@ -165,10 +165,34 @@ def test_pixels_are_the_engines(page: Any, data: bytes) -> None:
 
 
 @pytest.mark.slow
+def test_best(page: Any) -> None:
+    data = jpeg_of("RGB", (480, 220, 560, 268))
+    opened(page, "small.jpg", data)
+    page.click("#presets >> text=Best")
+    playwright.expect(page.locator(".thumb.pending")).to_have_count(0, timeout=PATIENCE_MS)
+    wanted = redecode.Decoder("best").decode(read(data, as_is=True)).image
+    assert (np.abs(pixels(saved(page)[1]).astype(int) - wanted) <= 1).mean() > ALIKE
+    page.evaluate("localStorage.clear()")
+
+
+@pytest.mark.slow
 def test_several_tiles(page: Any) -> None:
     data = jpeg_of("RGB", (30, 20, 638, 180), subsampling="4:2:0")
     opened(page, "wide.jpg", data)
     alike(pixels(saved(page)[1]), data, 1)
+
+
+def test_the_dial_turned_while_sizes_are_found_out(page: Any) -> None:
+    """What is saved is that of the last turn, also where it was on its way before."""
+    data = jpeg_of("RGB", (480, 220, 656, 341))
+    opened(page, "parrot.jpg", data)
+    for percent in (80, 20, 80, 20, 60):
+        page.fill("#texture", str(percent))
+        page.wait_for_timeout(750)
+    alike(pixels(saved(page)[1]), data, 0.6)
+    page.fill("#texture", "0")
+    playwright.expect(page.locator("#size")).to_contain_text(";", timeout=PATIENCE_MS)
+    page.wait_for_selector("#consistency:not(.stale)")
 
 
 def test_metadata_and_orientation(page: Any) -> None:

@@ -42,7 +42,8 @@ worker.addEventListener("message", ({ data: { id, state, number, result, failure
   }
 });
 worker.addEventListener("error", ({ message }) => {
-  for (const id of states.keys()) states.set(id, { ...states.get(id), state: "failed", problem: { code: "failure", detail: `it went wrong: ${message ?? "the worker has ended"}`, status: 500 } });
+  const problem = { code: "failure", detail: `it went wrong: ${message ?? "the worker has ended"}`, status: 500 };
+  for (const id of states.keys()) states.set(id, { ...states.get(id), state: "failed", problem });
   for (const { reject } of waiting.values()) reject(new Refusal({ code: "failure", detail: "the worker has ended" }, 500));
   waiting.clear();
 });
@@ -54,30 +55,59 @@ const ready = new Promise((resolve) => {
   });
 });
 
-async function call(method, ...choices) {
-  await ready;
+/** Have the worker do something; its number serves to drop it. */
+function start(method, ...choices) {
   const number = ++count;
-  return new Promise((resolve, reject) => {
+  const result = new Promise((resolve, reject) => {
     waiting.set(number, { resolve, reject });
-    worker.postMessage([number, method, ...choices]);
+    ready.then(() => worker.postMessage([number, method, ...choices]));
   });
+  return { number, result };
 }
 
+const call = (method, ...choices) => start(method, ...choices).result;
+const drop = (number) => call("drop", number);
+
 function begin(preset, start) {
-  const id = crypto.randomUUID();
-  states.set(id, { id, preset, state: "waiting", stage: "reading", tiles_done: 0, tiles_total: 0, facts: null, width: null, height: null, grid: [0, 0], changed: true, figures: null, problem: null });
+  const id = String(++count);
+  states.set(id, { id, preset, state: "waiting", tiles_done: 0, tiles_total: 0, facts: null, grid: [0, 0], changed: true });
   start(id).catch(() => {});
   return states.get(id);
 }
 
-// The last result: its size is told before it is saved.
-let last = { key: null, blob: null };
+const open = (file, preset) => begin(preset, (id) => call("open", id, file, preset));
 
-function result(id, { texture, format, quality }) {
+// The last result: its size is told before it is saved.
+let last = null;
+
+function result(id, { texture, format, quality }, { method, signal }) {
   const key = JSON.stringify([id, texture, format, quality]);
-  if (last.key !== key) last = { key, blob: call("result", id, { texture, format, quality: Number(quality) || DEFAULT_QUALITY[format] }) };
-  last.blob.catch(() => (last = { key: null, blob: null }));
-  return last.blob;
+  if (last?.key !== key) {
+    const own = { key, ...start("result", id, { texture, format, quality: Number(quality) || DEFAULT_QUALITY[format] }) };
+    last = own;
+    own.result.catch(() => forgetResult(own));
+  }
+  const own = last;
+  own.wanted ||= method !== "HEAD";
+  // Who turns the dial further does not want to know any more how large this one is.
+  signal?.addEventListener("abort", () => {
+    if (own.wanted) return;
+    forgetResult(own);
+    drop(own.number);
+  });
+  return own.result;
+}
+
+function forgetResult(own) {
+  if (last === own) last = null;
+}
+
+let figures = null;
+
+function figuresOf(id, { texture }) {
+  if (figures) drop(figures.number);
+  figures = start("figures", id, texture);
+  return figures.result;
 }
 
 const entryName = (name, format, taken) => {
@@ -101,13 +131,16 @@ function forget(id) {
   return call("forget", id);
 }
 
+const known = (ids) => ids.map((id) => states.get(id)).filter(Boolean);
+
+// What the server's addresses lead to here.
 const routes = [
   [/^presets$/, () => ({ presets: about.presets })],
-  [/^pictures$/, (_, { method, query, body }) => (method === "POST" ? begin(query.preset, (id) => call("open", id, body, query.preset)) : { pictures: [query.id].flat().map((id) => states.get(id)).filter(Boolean) })],
+  [/^pictures$/, (_, { method, query, body }) => (method === "POST" ? open(body, query.preset) : { pictures: known([query.id].flat()) })],
   [/^pictures\/([^/]+)\/again$/, ([, old], { query }) => begin(query.preset, (id) => call("again", id, old, query.preset))],
   [/^pictures\/([^/]+)\/layers\/(\w+)$/, ([, id, name]) => call("layer", id, name)],
-  [/^pictures\/([^/]+)\/figures$/, ([, id], { query }) => call("figures", id, query.texture)],
-  [/^pictures\/([^/]+)\/result$/, ([, id], { query }) => result(id, query)],
+  [/^pictures\/([^/]+)\/figures$/, ([, id], { query }) => figuresOf(id, query)],
+  [/^pictures\/([^/]+)\/result$/, ([, id], { query, ...request }) => result(id, query, request)],
   [/^archives$/, (_, { json }) => archive(json)],
   [/^pictures\/([^/]+)$/, ([, id]) => forget(id)],
 ];
@@ -115,9 +148,10 @@ const routes = [
 /** What the server would give: an object, a blob or a bitmap. */
 async function answer(path, { method = "GET", query = {}, body, json, signal } = {}) {
   const [route, act] = routes.find(([pattern]) => pattern.test(path));
-  const found = await act(path.match(route), { method, query, body, json });
-  signal?.throwIfAborted();
-  return found;
+  const found = act(path.match(route), { method, query, body, json, signal });
+  if (!signal) return found;
+  const ended = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  return Promise.race([found, ended]);
 }
 
 /** As the server's: an answer with a body. */

@@ -74,7 +74,10 @@ function filter(strip, above, length, channels) {
   return { filtered, last: above };
 }
 
-const deflated = async (bytes) => new Uint8Array(await new Response(new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"))).arrayBuffer());
+async function deflated(bytes) {
+  const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
 
 function chunk(name, content) {
   const length = new DataView(new ArrayBuffer(4));
@@ -125,7 +128,8 @@ function intoJpeg(bytes, metadata) {
     if (bytes[at + 1] !== 0xe2 || !metadata.icc) kept.push(bytes.subarray(at, end));
     at = end;
   }
-  const own = metadata.segments.flatMap(([marker, content]) => [Uint8Array.of(0xff, marker, (content.length + 2) >> 8, (content.length + 2) & 255), content]);
+  const start = (marker, length) => Uint8Array.of(0xff, marker, length >> 8, length & 255);
+  const own = metadata.segments.flatMap(([marker, content]) => [start(marker, content.length + 2), content]);
   return [bytes.subarray(0, 2), ...kept, ...own, bytes.subarray(at)];
 }
 

@@ -220,7 +220,9 @@ function readScan(segment, file, tables) {
   const [first, last, bits] = segment.subarray(1 + 2 * segment[0]);
   const scan = { parts, first, last, high: bits >> 4, low: bits & 15 };
   if (!file.progressive) Object.assign(scan, { first: 0, last: 63, high: 0, low: 0 });
-  if (!parts.length || last > 63 || first > last || (first && parts.length > 1)) throw new Unreadable("the file is damaged: a scan makes no sense");
+  if (!parts.length || last > 63 || first > last || (first && parts.length > 1)) {
+    throw new Unreadable("the file is damaged: a scan makes no sense");
+  }
   const single = parts.length === 1;
   scan.units = single
     ? parts[0].component.ownRows * parts[0].component.ownColumns

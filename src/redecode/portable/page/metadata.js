@@ -31,7 +31,8 @@ export class Metadata {
 
   #contents(name) {
     const [, marker, start] = KEPT.find(([own]) => own === name);
-    return this.segments.filter(([own, content]) => own === marker && startsWith(content, start)).map(([, content]) => content.subarray(start.length));
+    const own = this.segments.filter(([found, content]) => found === marker && startsWith(content, start));
+    return own.map(([, content]) => content.subarray(start.length));
   }
 }
 

@@ -4,7 +4,11 @@ const VERSION = "@VERSION@";
 const FILES = ["@FILES@"];
 // Taken in when they are asked for first.
 const LATER = ["@LATER@"];
-const ISOLATED = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp", "Cross-Origin-Resource-Policy": "same-origin" };
+const ISOLATED = {
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
+  "Cross-Origin-Resource-Policy": "same-origin",
+};
 
 addEventListener("install", (event) => {
   const taken = caches.open(VERSION).then((cache) => cache.addAll(FILES.map((file) => new Request(file, { cache: "reload" }))));
@@ -12,7 +16,8 @@ addEventListener("install", (event) => {
 });
 
 addEventListener("activate", (event) => {
-  const left = caches.keys().then((names) => Promise.all(names.filter((name) => name.startsWith("redecode-") && name !== VERSION).map((name) => caches.delete(name))));
+  const older = (name) => name.startsWith("redecode-") && name !== VERSION;
+  const left = caches.keys().then((names) => Promise.all(names.filter(older).map((name) => caches.delete(name))));
   event.waitUntil(left.then(() => clients.claim()));
 });
 

@@ -35,10 +35,14 @@ function graph(name) {
 
 let turn = Promise.resolve();
 
-/** Run a graph, one at a time; between two runs the worker listens. */
-function running(name) {
+/**
+ * Run a graph, one at a time; between two runs the worker listens.
+ * @param wanted throws where the result is not wanted any more
+ */
+function running(name, wanted = () => {}) {
   return (inputs) => {
     const run = async () => {
+      wanted();
       const session = await graph(name);
       const feeds = {};
       for (const input of session.inputNames) feeds[input] = new ort.Tensor(inputs[input].type, inputs[input].data, inputs[input].dims);
@@ -53,6 +57,8 @@ function running(name) {
 }
 
 class Gone extends Error {}
+
+const dropped = new Set();
 
 const pictureOf = (id) => {
   const entry = pictures.get(id);
@@ -89,6 +95,7 @@ const methods = {
   },
 
   forget(id) {
+    awake = awake.filter((one) => one !== pictures.get(id)?.picture);
     pictures.delete(id);
   },
 
@@ -98,25 +105,33 @@ const methods = {
     const { width, height } = picture.file;
     const pixels = new ImageData(width, height);
     if (name === "mask") await picture.masks((tile, where) => paint(pixels, tile, (at) => where[at] && WHITE));
-    else await picture.finish(running("finish"), name === "base" ? 0 : 1, (tile, colours) => paint(pixels, tile, (at) => colours.subarray(at * 3, at * 3 + 3)));
+    else {
+      const amount = name === "base" ? 0 : 1;
+      await picture.finish(running("finish"), amount, (tile, colours) => paint(pixels, tile, (at) => colours.subarray(at * 3, at * 3 + 3)));
+    }
     return upright(pixels, metadata.orientation);
   },
 
-  async figures(id, texture) {
+  /** Leave off what has this number. */
+  drop(number) {
+    dropped.add(number);
+  },
+
+  async figures(id, texture, wanted) {
     const { picture } = pictureOf(id);
     let total = 0;
-    await picture.finish(running("finish"), texture, (_, __, contradicting) => void (total += contradicting));
+    await picture.finish(running("finish", wanted), texture, (_, __, contradicting) => void (total += contradicting));
     return { texture, consistency: 1 - total / picture.blockCount, projection_psnr: undefined };
   },
 
-  async result(id, choices) {
+  async result(id, choices, wanted) {
     const { picture, metadata } = pictureOf(id);
-    return encode(picture, metadata, running("finish"), choices);
+    return encode(picture, metadata, running("finish", wanted), choices);
   },
 
-  async archive(wanted, choices) {
+  async archive(pictures, choices, wanted) {
     const files = [];
-    for (const { id, name, texture } of wanted) files.push({ name, blob: await methods.result(id, { ...choices, texture }) });
+    for (const { id, name, texture } of pictures) files.push({ name, blob: await methods.result(id, { ...choices, texture }, wanted) });
     return zip(files);
   },
 };
@@ -131,12 +146,15 @@ async function work(entry) {
     present();
     tell({ state: "working", stage: "reading" });
     const file = read(new Uint8Array(await blob.arrayBuffer()));
-    if (!["gray", "YCbCr"].includes(file.colourModel)) throw new Unreadable(`this JPEG is ${file.colourModel}-coded; this page restores gray and YCbCr-coded ones`);
+    if (!["gray", "YCbCr"].includes(file.colourModel)) {
+      throw new Unreadable(`this JPEG is ${file.colourModel}-coded; this page restores gray and YCbCr-coded ones`);
+    }
     entry.metadata = new Metadata(file.segments);
     entry.picture = new Picture(file, about, () => wake(entry.picture, blob));
     const turned = entry.metadata.orientation > 4;
     const [width, height] = turned ? [file.height, file.width] : [file.width, file.height];
-    tell({ state: "working", stage: "restoring", facts: facts(file, entry.metadata, about.steps), width, height, grid: grid(file, entry.metadata.orientation) });
+    const told = { facts: facts(file, entry.metadata, about.steps), grid: grid(file, entry.metadata.orientation) };
+    tell({ state: "working", stage: "restoring", width, height, ...told });
     await entry.picture.restore(running(`${preset}-layers`), about.halo[preset], (done, total) => {
       present();
       tell({ state: "working", stage: "restoring", tiles_done: done, tiles_total: total });
@@ -146,7 +164,8 @@ async function work(entry) {
     if (error instanceof Gone) return;
     const known = error instanceof Unreadable;
     if (!known) console.warn(error);
-    tell({ state: "failed", problem: { code: known ? "unreadable" : "failure", detail: known ? error.message : `it went wrong: ${error.message}`, status: known ? 422 : 500 } });
+    const detail = known ? error.message : `it went wrong: ${error.message}`;
+    tell({ state: "failed", problem: { code: known ? "unreadable" : "failure", detail, status: known ? 422 : 500 } });
   }
 }
 
@@ -173,11 +192,16 @@ function paint(image, { row, column }, colour) {
 }
 
 addEventListener("message", async ({ data: [number, method, ...choices] }) => {
+  const wanted = () => {
+    if (dropped.has(number)) throw new Error("it was not wanted any more");
+  };
   try {
-    const result = await methods[method](...choices);
+    const result = await methods[method](...choices, wanted);
     postMessage({ number, result }, result instanceof ImageBitmap ? [result] : []);
   } catch (error) {
     postMessage({ number, failure: error instanceof Gone ? null : error.message });
+  } finally {
+    dropped.delete(number);
   }
 });
 postMessage({ ready: true });
