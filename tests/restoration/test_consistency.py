@@ -169,6 +169,20 @@ def test_colours_outside_rgb_are_what_viewers_show(
         assert np.abs(image - shown).max() <= 12
 
 
+@pytest.mark.parametrize("kind", ["camera", "video"])
+@pytest.mark.parametrize(("quality", "subsampling"), [(10, 2), (20, 0), (40, 2)])
+@pytest.mark.parametrize("project", [True, False])
+def test_strongly_clipped_colours_stay_at_low_qualities(
+    decoder: Decoder, colourful: np.ndarray, kind: str, quality: int, subsampling: int, project: bool
+) -> None:
+    data = outside_rgb(colourful, kind, quality, subsampling)
+    rgb = (jpeg.read(data).planes().transpose(1, 2, 0) - [0, 128, 128]) @ np.linalg.inv(TO_YCBCR).T
+    clipped = block_means(np.abs(rgb - rgb.clip(0, 255))).max(2) > 12
+    assert clipped.any()
+    moved = np.abs(block_means(decoder.decode(data, 0.0, project).image) - block_means(plain(data))).max(2)
+    assert moved[clipped].max() <= 4
+
+
 def test_decoded_says_both_figures(decoder: Decoder, colourful: np.ndarray) -> None:
     decoded: Decoded = decoder.decode(jpeg.compress(colourful, 95, "4:4:4"), 0.0)
     assert decoded.consistency is not None

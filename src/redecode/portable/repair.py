@@ -30,16 +30,37 @@ def repaired(file: File, planes: Value) -> tuple[Value, Value]:
         blocks without the file's coefficients, where rounding does not explain the difference.
     """
     nodes = planes.nodes
-    pixels = to_pixels(planes)
+    pixels, plain = to_pixels(planes), file.planes()
     whole = _Mcus(file, _mcu_count(file))
-    failing = ~whole.all(file.agreeing(pixels))
+    failing = ~whole.all(file.agreeing(pixels)) | (_towards_plain(whole, planes, pixels, _shown(plain)) > 0)
     # Select at least one MCU, as some operators do not accept empty inputs.
     first = nodes.add("Equal", nodes.add("Range", np.array(0), failing.length(0).reshape(), np.array(1)), np.array(0), dtype=bool)
     indices = nodes.add("NonZero", failing | first, dtype=np.int64).reshape(-1)
     strip = _Mcus(file.strip(indices), (_one(indices), indices.length(0)))
-    moved, best, agreeing = _unclipped(strip, file.cut(planes, indices), file.cut(pixels, indices))
-    best = _no_worse_than(strip, file.cut(file.planes(), indices), moved, best, agreeing)
+    projected, shown = file.cut(planes, indices), file.cut(plain, indices)
+    moved, best, agreeing = _unclipped(strip, projected, file.cut(pixels, indices))
+    best = _colours_kept(strip, projected, _no_worse_than(strip, shown, moved, best, agreeing), _shown(shown))
     return file.pasted(best, indices, pixels), _contradicting(strip, best, indices, whole)
+
+
+def _shown(plain: Value) -> Value:
+    """Pixels as viewers show them: they clip samples, and then colours."""
+    return to_pixels(plain.clip(np.float32(0), np.float32(255)))
+
+
+def _towards_plain(mcus: _Mcus, planes: Value, pixels: Value, shown: Value) -> Value:
+    """Weight of the plain decode in each MCU, as in :func:`redecode.restoration.repair.keep_colours`: float32 [MCUs]."""
+    rgb = to_rgb(planes)
+    clipped = mcus.means(abs(rgb - rgb.clip(np.float32(0), np.float32(255)))).highest(0) > np.float32(repair.CLIPPED)
+    shift = abs(mcus.means(pixels - shown)).highest(0)
+    limit = np.float32(repair.MAX_COLOUR_SHIFT)
+    return (shift - limit).most(np.float32(0)) / shift.most(limit) * clipped.astype(np.float32)
+
+
+def _colours_kept(mcus: _Mcus, planes: Value, pixels: Value, shown: Value) -> Value:
+    """The counterpart of :func:`redecode.restoration.repair.keep_colours`."""
+    weight = mcus.over_pixels(_towards_plain(mcus, planes, pixels, shown))
+    return (pixels + weight * (shown - pixels)).rint()
 
 
 def _contradicting(strip: _Mcus, best: Value, indices: Value, whole: _Mcus) -> Value:
@@ -105,6 +126,11 @@ class _Mcus:
         rows, columns = (self.file.components[0].quantized.length(axis) for axis in (0, 1))
         means = abs(change.reshape(3, rows, dct.BLOCK, columns, dct.BLOCK).mean(2, 4)).highest(0)
         return self._by_mcu(means).highest(1, 3).reshape(-1)
+
+    def means(self, pixels: Value) -> Value:
+        """The mean of each channel [3, H, W] over each MCU: float32 [3, MCUs]."""
+        high, wide = (pixels.length(axis) / count for axis, count in zip((1, 2), self.count, strict=True))
+        return pixels.reshape(3, self.count[0], high, self.count[1], wide).mean(2, 4).reshape(3, -1)
 
     def _by_mcu(self, blocks: Value) -> Value:
         """Reshape [rows, columns] to [rows of MCUs, rows, columns of MCUs, columns]."""

@@ -63,13 +63,15 @@ def render(planes: Float32, picture: Picture, project: bool, plain: Plain | None
         if cells is None:
             pixels.append(free)
             continue
+        around = None if plain is None else functools.partial(_some, plain, channels)
         if project:
-            around = None if plain is None else functools.partial(_some, plain, channels)
             rendered, own = repair.render(layer, cells, plain=around)
             moved = np.subtract(rendered, free, dtype=np.int16).ravel()
             correction += int(np.einsum("i,i", moved, moved, dtype=np.int64))
         else:
-            rendered, own = free, repair.tally(free, cells)
+            rendered = free
+            repair.keep_colours(rendered, layer, cells, around)
+            own = repair.tally(rendered, cells)
         pixels.append(rendered)
         told += own
     whole = pixels[0] if len(pixels) == 1 else _inks(np.concatenate([p.reshape(*p.shape[:2], -1) for p in pixels], axis=2), picture)

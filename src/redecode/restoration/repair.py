@@ -29,6 +29,9 @@ MARGIN_GROWTH = 1.5
 BLENDS = 16
 # How far a repair may move the mean of an 8×8 block in any channel, in levels.
 MAX_SHIFT = 2.0
+# Where clipping to RGB moves the mean of an MCU in any channel by more than the first, in levels, viewers show colours that restoration
+# does not know better: the mean of the MCU stays as near as the second to what they show.
+CLIPPED, MAX_COLOUR_SHIFT = 1.0, 2.5
 
 
 def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN, plain: Plain | None = None) -> Pixels:
@@ -59,15 +62,55 @@ def render(planes: Float32, image: JpegImage, margin: float = MARGIN, plain: Pla
         exact.paste(_pixels_apart(exact.cut(np.moveaxis(planes, 0, 2))), pixels)
     agreeing = agreeing_blocks(pixels, image)
     mcus = _mcus_with(agreeing, image)
+    plain = plain or image.planes
+    if len(mcus.rows):
+        before = mcus.cut(pixels)
+        after = before.copy()
+        wrong = np.flatnonzero(~mcus.among(exact))
+        if len(wrong):
+            after[wrong] = _repaired(mcus.take(wrong), projected, before[wrong], margin, plain)
+            mcus.paste(after, pixels)
+    if keep_colours(pixels, projected, image, plain):
+        return pixels, tally(pixels, image)
+    return pixels, _told(agreeing, mcus, before, after) if len(mcus.rows) else _told(agreeing)
+
+
+def keep_colours(pixels: Pixels, planes: Float32, image: JpegImage, plain: Plain | None = None) -> bool:
+    """Keep the mean colours of MCUs that were strongly clipped near to those of the plain decode (see CLIPPED).
+
+    Args:
+        pixels: uint8 [H, W, 3] or [H, W], changed in place.
+        planes: the planes that they were made from.
+        image: the file.
+        plain: as :func:`to_pixels`.
+
+    Returns:
+        Whether anything changed.
+    """
+    # Nothing was clipped where no sample is 0 or 255, which wrap to 1 and 0.
+    clipped = np.asarray(((pixels + np.uint8(1)) < 2).reshape(*pixels.shape[:2], -1).any(2))
+    mcus = _Mcus(image, *np.nonzero(_mcus_of_pixels(clipped, image)))
+    if len(mcus.rows):
+        rgb = _rgb_apart(mcus.cut(np.moveaxis(planes, 0, 2)))
+        mcus = mcus.take(np.flatnonzero(_largest_mean(np.abs(rgb - rgb.clip(0, 255))) > CLIPPED))
     if not len(mcus.rows):
-        return pixels, _told(agreeing)
-    before = mcus.cut(pixels)
-    after = before.copy()
-    wrong = np.flatnonzero(~mcus.among(exact))
-    if len(wrong):
-        after[wrong] = _repaired(mcus.take(wrong), projected, before[wrong], margin, plain or image.planes)
-        mcus.paste(after, pixels)
-    return pixels, _told(agreeing, mcus, before, after)
+        return False
+    # Viewers clip samples, and then colours.
+    samples = mcus.cut(np.moveaxis((plain or image.planes)(), 0, 2)).clip(0, 255)
+    shown, own = _pixels_apart(samples).astype(np.float32), mcus.cut(pixels)
+    shift = _largest_mean(own - shown)
+    moved = np.flatnonzero(shift > MAX_COLOUR_SHIFT)
+    if not len(moved):
+        return False
+    weight = (1 - np.float32(MAX_COLOUR_SHIFT) / shift[moved]).reshape(-1, *[1] * (own.ndim - 1))
+    mcus.take(moved).paste(colour.to_uint8(own[moved] + weight * (shown[moved] - own[moved])), pixels)
+    return True
+
+
+def _largest_mean(mcus: Float32) -> Float32:
+    """Of MCUs [MCUs, H, W, …] the mean of the channel in which it is the farthest from 0: float32 [MCUs]."""
+    largest: Float32 = np.abs(mcus.reshape(*mcus.shape[:3], -1).mean((1, 2))).max(1)
+    return largest
 
 
 def _exact_mcus(planes: Float32, image: JpegImage) -> _Mcus:
@@ -217,8 +260,20 @@ def _as_pixels(planes: Float32) -> Pixels:
 
 def _pixels_apart(planes: Float32) -> Pixels:
     """Pixels of planes [MCUs, H, W, components]."""
-    pixels = _as_pixels(np.moveaxis(planes, 3, 0).reshape(planes.shape[3], -1, planes.shape[2]))
-    return pixels.reshape(*planes.shape[:3], *pixels.shape[2:])
+    return colour.to_uint8(_rgb_apart(planes))
+
+
+def _rgb_apart(planes: Float32) -> Float32:
+    """RGB or gray, unclipped, of planes [MCUs, H, W, components]."""
+    rgb = colour.to_rgb(np.moveaxis(planes, 3, 0).reshape(planes.shape[3], -1, planes.shape[2]))
+    return rgb.reshape(*planes.shape[:3], *rgb.shape[2:])
+
+
+def _mcus_of_pixels(pixels: NDArray[np.bool_], image: JpegImage) -> NDArray[np.bool_]:
+    """The MCUs with a certain pixel, of bool [H, W]: bool [rows, columns]."""
+    (high, wide), (height, width) = image.unit, pixels.shape
+    rows = np.logical_or.reduceat(pixels, np.arange(0, height, high), axis=0)
+    return np.logical_or.reduceat(rows, np.arange(0, width, wide), axis=1)
 
 
 def _into_gamut(planes: Float32) -> Float32:
