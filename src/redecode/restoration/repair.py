@@ -31,7 +31,7 @@ BLENDS = 16
 MAX_SHIFT = 2.0
 # Where clipping to RGB moves the mean of an MCU in any channel by more than the first, in levels, viewers show colours that restoration
 # does not know better: the mean of the MCU stays as near as the second to what they show.
-CLIPPED, MAX_COLOUR_SHIFT = 1.0, 2.5
+CLIPPED, MAX_COLOUR_SHIFT = 2.0, 2.5
 
 
 def to_pixels(planes: Float32, image: JpegImage, margin: float = MARGIN, plain: Plain | None = None) -> Pixels:
