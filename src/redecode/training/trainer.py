@@ -197,14 +197,15 @@ class _Run:
 
         gains = validation.gains(network, held_out, finish, self.fabric.device)
         state.curve.append({"step": state.step, "images": state.images, "minutes": round(state.total_seconds / 60, 2)} | gains)
-        validation.draw(self.output / CURVE, state.curve)
 
     def _save(self) -> None:
-        """Write the checkpoint, and the averaged weights with their record, in the first process."""
+        """Write the checkpoint, the curve, and the averaged weights with their record, in the first process."""
         if not self.fabric.is_global_zero:
             return
         state, plan = self.state, self.plan
         checkpoint.save(self.output / CHECKPOINT, self.name, plan.network, state)
+        if state.curve:
+            validation.draw(self.output / CURVE, state.curve)
         record: dict[str, Any] = {
             "network": self.name,
             "config": msgspec.to_builtins(plan.network),
