@@ -428,6 +428,7 @@ def test_export(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["export", "x", "fast-edge"], "redecode.training.export", "train"),
         (["bench"], "redecode.evaluation.benchmark", "eval"),
         (["onnx", "new.onnx"], "redecode.portable.graph", "onnx"),
+        (["page", "new", "--runtime", "ort.tgz"], "redecode.portable.static", "onnx"),
     ],
 )
 def test_a_missing_extra_is_named(run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], absent: str, extra: str) -> None:
@@ -442,6 +443,19 @@ def test_a_missing_extra_is_named(run, monkeypatch: pytest.MonkeyPatch, argument
         monkeypatch.delattr(sys.modules[package], attribute, raising=False)
     monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
     assert run(*arguments) == (2, "", f"redecode: torch is not installed; this command needs: pip install 'redecode[{extra}]'\n")
+
+
+def test_page_without_the_runtime(run, tmp_path: Path) -> None:
+    site, package = tmp_path / "site", tmp_path / "ort.tgz"
+    assert run("page", site, "--runtime", package) == (2, "", f"redecode: no such file or directory: {package}\n")
+    package.write_bytes(b"something else")
+    code, out, err = run("page", site, "--runtime", package)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "is not the package onnxruntime-web" in err
+    assert not site.exists()
+    site.mkdir()
+    (site / "mine.txt").touch()
+    assert "exists already" in run("page", site, "--runtime", package)[2]
 
 
 def test_bench(run, stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
