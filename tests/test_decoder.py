@@ -20,6 +20,7 @@ from redecode.codec.trace import Trace
 from redecode.decoder import Decoder
 from redecode.restoration import render
 from redecode.restoration.contradiction import believe
+from redecode.restoration.mask import orientation_diversity
 
 
 @pytest.fixture(scope="module")
@@ -304,3 +305,18 @@ def test_good_files_do_not_lose(restorer: Decoder, live1: list[np.ndarray], qual
             before = np.mean((np.asarray(plain).astype(float) - part) ** 2)
         after = np.mean((restorer.decode(data).image.astype(float) - part) ** 2)
         assert 10 * np.log10(after / before) < 0.05
+
+
+def test_the_border_of_a_tile_holds_all_that_its_mask_looks_at() -> None:
+    luma = np.random.default_rng(0).integers(0, 256, (48, 48)).astype(np.float32)
+    reach = decoder._MASK_REACH
+    part = orientation_diversity(luma[16 - reach : 32 + reach, 16 - reach : 32 + reach])
+    np.testing.assert_array_equal(part[reach : reach + 16, reach : reach + 16], orientation_diversity(luma)[16:32, 16:32])
+
+
+@pytest.mark.parametrize("preset", weights.PRESETS)
+@pytest.mark.parametrize("unit", [(8, 8), (16, 8), (16, 16)])
+def test_the_border_of_a_tile_holds_all_that_it_depends_on(preset: weights.Preset, unit: tuple[int, int]) -> None:
+    networks = [weights.record(name)["halo"] for name in weights.PRESETS[preset].values()]
+    # One sample of chroma more for its interpolation.
+    assert decoder.halo(preset, unit) >= max(networks) + decoder._MASK_REACH + max(unit) // 8
