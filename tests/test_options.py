@@ -119,3 +119,12 @@ def test_a_command_refuses_with_the_option_it_names() -> None:
     refusal = CliRunner().invoke(cli.restore_app, ["a.jpg", "--texture", "2"])
     assert refusal.exit_code == 2
     assert "--texture" in refusal.output
+
+
+def test_nobody_gets_what_was_not_asked_for() -> None:
+    """A file restored with no options is changed in nothing but its artifacts."""
+    assert dataclasses.asdict(Options()) == {
+        **{"texture": 1.0, "threshold": 3, "preset": "fast", "layer": "fused", "projection": True, "max_pixels": jpeg.MAX_PIXELS / 1e6},
+        **{"format": None, "quality": None, "depth": 8, "same_size": False, "strip": False, "auto_orient": False},
+        **{"force_quality": None, "as_is": False, "device": "cpu", "precision": None},
+    }
