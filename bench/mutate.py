@@ -59,6 +59,9 @@ EQUIVALENT: dict[str, str] = {
     r"decoder\.py: _MASK_REACH = .*: FloorDiv to Mult": "a wider margin than the mask needs changes nothing but the time",
     r"codec/colour\.py: _ROWS = 16: 16 to 17": "how many rows are converted at a time changes nothing but the time",
     r"bulk/local\.py: _AHEAD = 4: 4 to 5": "how many files wait for a process changes nothing but the time",
+    r"bulk/run\.py: with ThreadPoolExecutor\(1\) as pool:: 1 to 2": "it is given one task at a time",
+    r"codec/exif\.py: size = \{3: 2, 4: 4\}.*: 0 to 1": "neither 0 nor 1 is a kind of number with a size there",
+    r"decoder\.py: restored_tiles = .*: 1 to 2": "what is pipelined changes nothing but the time",
     r"codec/libjpeg\.py: if level < 0 and .*: Lt to LtE": "libjpeg's decoder has no message of level 0",
 }
 # Mutants that count as not caught, and why there is no test for them.
