@@ -16,6 +16,7 @@ from PIL import Image
 
 from redecode import portable
 from redecode.codec import jpeg
+from redecode.errors import UnreadableError
 from redecode.portable import feed
 
 NODE = shutil.which("node")
@@ -103,8 +104,31 @@ def test_damaged_files_are_read_as_far_as_they_go_or_refused(photograph: np.ndar
         broken.append(bytes(bad))
     for told in read_by_page(tmp_path, [*cut, *broken]):
         assert told.get("refused") or told["components"]
-    for told in read_by_page(tmp_path, cut):
+    for data, told in zip(cut, read_by_page(tmp_path, cut), strict=True):
+        try:
+            image = jpeg.read(data)
+        except UnreadableError:
+            continue
         assert told.get("refused") or told["damaged"]
+        for own, found in zip(image.components, told.get("components", ()), strict=False):
+            rows, columns = own.coefficients.shape[:2]
+            # But for the block that is cut in two.
+            assert (found["coefficients"][:rows, :columns] != own.coefficients).any((2, 3)).sum() <= 1
+
+
+def test_blocks_that_went_missing_are_noticed(photograph: np.ndarray, tmp_path: Path) -> None:
+    """A bit that turns ends blocks early or late: data are left over, or lack."""
+    data = encoded(photograph, quality=50)
+    rng = np.random.default_rng(2)
+    begin = data.index(b"\xff\xda") + 14
+    broken = []
+    for at in rng.integers(begin, len(data) - 200, 20):
+        bad = bytearray(data)
+        bad[at] ^= 1 << int(rng.integers(8))
+        if 0xFF not in bad[at - 1 : at + 2]:
+            broken.append(bytes(bad))
+    for told, bad in zip(read_by_page(tmp_path, broken), broken, strict=True):
+        assert told["damaged"] == jpeg.read(bad).damaged
 
 
 def test_what_is_refused_and_why(photograph: np.ndarray, tmp_path: Path) -> None:

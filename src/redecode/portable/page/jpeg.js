@@ -6,6 +6,9 @@ const MAX_VISITS = 1 << 27; // Of blocks, in all scans: what no encoder writes i
 /** What is wrong with a file, in a sentence. */
 export class Unreadable extends Error {}
 
+// Bytes behind the last block of a scan that are no sign yet that blocks went missing before.
+const MAX_LEFT_OVER = 4;
+
 // Where the numbers of a zigzag belong in a block.
 const NATURAL = (() => {
   const order = new Uint8Array(64 + 16).fill(63); // Damaged runs may end beyond the block.
@@ -67,6 +70,14 @@ class Bits {
     return length && value < 1 << (length - 1) ? value - (1 << length) + 1 : value;
   }
 
+  /** Bytes that were not read, up to a place; those of 0 may be padding. */
+  leftOver(end) {
+    const first = Math.max(0, this.at - Math.max(0, (this.count - this.missing) >> 3));
+    let bytes = 0;
+    for (let at = first; at < end; at++) if (this.data[at] && !(this.data[at] === 0xff && this.data[at + 1] === 0xff)) bytes++;
+    return bytes;
+  }
+
   /** Whether more was read than there is. */
   get over() {
     return this.missing > this.count;
@@ -80,7 +91,7 @@ class Huffman {
     let code = 0, index = 0;
     for (let length = 1; length <= 16; length++) {
       for (let i = 0; i < counts[length - 1]; i++, code++, index++) {
-        if (code >= 1 << length) throw new Unreadable("a Huffman table of the file is damaged");
+        if (code >= 1 << length || index >= values.length) throw new Corrupt();
         this.lookup.fill((length << 8) | values[index], code << (16 - length), (code + 1) << (16 - length));
       }
       code <<= 1;
@@ -130,7 +141,7 @@ export function read(data) {
     if (!(length >= 2) || at + length > data.length) break;
     const segment = data.subarray(at + 2, at + length);
     at += length;
-    if (marker === 0xc4) readHuffman(segment, tables);
+    if (marker === 0xc4) readHuffman(segment, tables, file);
     else if (marker === 0xdb) readSteps(segment, tables.steps);
     else if (marker === 0xdd) file.interval = (segment[0] << 8) | segment[1];
     else if (marker === 0xfe || (marker >= 0xe0 && marker <= 0xef)) file.segments.push([marker, segment]);
@@ -156,11 +167,19 @@ export function read(data) {
   return file;
 }
 
-function readHuffman(segment, tables) {
+/** The tables of a segment; without one that is damaged, what is coded by it stays as it is. */
+function readHuffman(segment, tables, file) {
   for (let at = 0; at + 17 <= segment.length; ) {
     const counts = segment.subarray(at + 1, at + 17);
     const total = counts.reduce((sum, count) => sum + count, 0);
-    (segment[at] >> 4 ? tables.ac : tables.dc)[segment[at] & 15] = new Huffman(counts, segment.subarray(at + 17, at + 17 + total));
+    const kind = segment[at] >> 4 ? tables.ac : tables.dc;
+    try {
+      kind[segment[at] & 15] = new Huffman(counts, segment.subarray(at + 17, at + 17 + total));
+    } catch (error) {
+      if (!(error instanceof Corrupt)) throw error;
+      file.damaged = true;
+      kind[segment[at] & 15] = null;
+    }
     at += 17 + total;
   }
 }
@@ -260,6 +279,7 @@ function decodeScan(data, at, file, scan) {
     // To the next marker: it is a restart marker, or the scan's end.
     let end = bits.at;
     while (end < data.length && !(data[end] === 0xff && data[end + 1] !== 0 && data[end + 1] !== 0xff)) end++;
+    file.damaged ||= bits.leftOver(end) > MAX_LEFT_OVER;
     const marker = data[end + 1];
     if (last === scan.units || !(marker >= 0xd0 && marker <= 0xd7)) {
       if (last !== scan.units) file.damaged = true;
