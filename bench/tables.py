@@ -19,7 +19,7 @@ from redecode.evaluation.benchmark import Result
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "robustness.md")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("results", "robustness", "pasts")))
 PLACE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 # Of the README's six rows, those that others have published: label, method as in report.published, and where the figures come from.
@@ -155,6 +155,29 @@ def histories() -> str:
     return f"{table}\n\n{measured['photographs']} photographs each: `python bench/histories.py --limit {measured['photographs']}`."
 
 
+def detection() -> str:
+    """In how many pictures an earlier compression is found, by what came after it."""
+    measured = load("detection")
+    qualities = sorted({quality for row in measured["found"].values() for quality in row}, key=int)
+    lines = [
+        [name, *(f"{row[q]:.0%}".replace("%", " %") if q in row else "" for q in qualities)] for name, row in measured["found"].items()
+    ]
+    table = report.table(["what followed", *(f"first q{quality}" for quality in qualities)], lines)
+    return f"{table}\n\n{measured['photographs']} photographs each: `python bench/detection.py --limit {measured['photographs']}`."
+
+
+def search_cost() -> str:
+    """What the search for earlier compressions takes."""
+    lines = [[name, f"{share:.1%}".replace("%", " %")] for name, share in load("detection")["cost"].items()]
+    return report.table(["1 MP", "time of the search, of that of `fast`"], lines)
+
+
+def false_alarms() -> str:
+    """How often a past is claimed that was not."""
+    lines = [[name, str(row["files"]), str(row["claimed"])] for name, row in load("false_alarms").items()]
+    return report.table(["", "files", "pasts claimed"], lines)
+
+
 def torture() -> str:
     """What `make torture` did, and what came of it."""
     found = load("torture")
@@ -188,6 +211,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "details": details,
     "amounts": amounts,
     "histories": histories,
+    "detection": detection,
+    "search-cost": search_cost,
+    "false-alarms": false_alarms,
     "torture": torture,
     "mutants": mutants,
 }

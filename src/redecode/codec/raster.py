@@ -28,7 +28,7 @@ from .jpeg import MAX_PIXELS, refuse_too_large
 from .metadata import Metadata
 from .rescaling import find_scaled, fits_scaled
 from .tiff import FURTHER_PAGES, page_count
-from .trace import BEST_COARSER, Trace, as_gray, find_compression, fits, of_quality, settled
+from .trace import BEST_COARSER, Trace, as_gray, find_compression, fits, flat, of_quality, settled
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -264,10 +264,19 @@ def of_pixels(
 
 
 def _holds(pixels: Pixels, trace: Trace) -> NDArray[np.bool_] | None:
-    """Which blocks of a grid fit its compression; None where all do."""
-    if trace.scaling is not None:
-        holds = settled(fits_scaled(_luma(pixels), pixels.shape[:2], trace))
-        return None if holds.all() else holds
+    """Which blocks of a grid fit its compression, and are no part of an even area; None where all do."""
+    fitting = _on_grid(pixels, trace) if trace.scaling is None else fits_scaled(_luma(pixels), pixels.shape[:2], trace)
+    holds = settled(fitting)
+    luma = colour.to_luma(pixels)
+    padding = [(-first % dct.BLOCK, (first - side) % dct.BLOCK) for first, side in zip(trace.offset, luma.shape, strict=True)]
+    padded = np.pad(luma, padding, mode="edge")
+    blocks = padded.reshape(holds.shape[0], dct.BLOCK, holds.shape[1], dct.BLOCK)
+    holds &= ~flat(blocks.min((1, 3)), blocks.max((1, 3)))
+    return None if holds.all() else holds
+
+
+def _on_grid(pixels: Pixels, trace: Trace) -> NDArray[np.bool_]:
+    """Which blocks of a grid fit its compression."""
     top = -trace.offset[0] % dct.BLOCK
     # Strips of whole blocks: the first one ends where the grid's own row of blocks does.
     starts = [0, *range(_STRIP - top, pixels.shape[0], _STRIP)]
@@ -275,8 +284,7 @@ def _holds(pixels: Pixels, trace: Trace) -> NDArray[np.bool_] | None:
     for start, stop in zip(starts, [*starts[1:], pixels.shape[0]], strict=True):
         strip = replace(trace, offset=(0 if start else trace.offset[0], trace.offset[1]))
         parts.append(fits(colour.to_planes(pixels[start:stop]), strip, ()))
-    holds = settled(np.concatenate(parts))
-    return None if holds.all() else holds
+    return np.concatenate(parts)
 
 
 def _luma(pixels: Pixels) -> Callable[[slice, slice], Float32]:

@@ -26,7 +26,7 @@ from . import colour, dct
 from .jpeg import Component, JpegImage, Past, coefficients_of, pixels_per_sample
 from .quality import STANDARD, nearest_quality, standard_tables
 from .rescaling import find_scaled, fits_scaled
-from .trace import BEST_COARSER, PATCH, Trace, as_gray, find_coarser, fits, of_quality, settled, spread
+from .trace import BEST_COARSER, PATCH, Trace, as_gray, find_coarser, fits, flat, of_quality, settled, spread
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -287,7 +287,7 @@ def _another_grid(image: JpegImage) -> Past | None:
         part[:] = _grown(pixels, part.shape)
     whole: Bools = np.all(fitting.reshape(rows, dct.BLOCK, columns, dct.BLOCK), axis=(1, 3))
     holds = _by_unit(image, [whole])
-    return Past(trace, holds) if holds.mean() >= _MIN_SHARE else None
+    return Past(trace, holds & ~_flat(image)) if holds.mean() >= _MIN_SHARE else None
 
 
 def _scaled(image: JpegImage) -> Past | None:
@@ -308,7 +308,7 @@ def _scaled(image: JpegImage) -> Past | None:
     if image.gray:
         trace = as_gray(trace)
     holds = _by_unit(image, [fits_scaled(part, size, trace)])
-    return Past(trace, holds) if holds.mean() >= _MIN_SHARE else None
+    return Past(trace, holds & ~_flat(image)) if holds.mean() >= _MIN_SHARE else None
 
 
 def _grown(values: Bools, shape: tuple[int, ...]) -> Bools:
@@ -330,8 +330,22 @@ def _patches(luma: Component, most: int) -> Float32:
     return dct.inverse(dequantized).swapaxes(2, 3).reshape(-1, side, side)
 
 
+def _flat(image: JpegImage) -> Bools:
+    """Which units lie in the middle of an area of one level of luma; bool [rows, columns]."""
+    luma = image.components[0]
+    even = ~luma.coefficients.reshape(*luma.coefficients.shape[:2], -1)[..., 1:].any(2)
+    level = luma.coefficients[..., 0, 0] * np.float32(luma.table[0, 0] / dct.BLOCK)
+    far = np.float32(np.inf)
+    return _whole_units(image, [flat(np.where(even, level, -far), np.where(even, level, far))])
+
+
 def _by_unit(image: JpegImage, fits: list[Bools]) -> Bools:
     """Where all blocks of an MCU fit, and most of their neighbours."""
+    return settled(_whole_units(image, fits))
+
+
+def _whole_units(image: JpegImage, fits: list[Bools]) -> Bools:
+    """Where all blocks of an MCU fit."""
     rows, columns = (-(-length // unit) for length, unit in zip((image.height, image.width), image.unit, strict=True))
     whole = np.ones((rows, columns), bool)
     for component, fit in zip(image.components, fits, strict=False):
@@ -339,4 +353,4 @@ def _by_unit(image: JpegImage, fits: list[Bools]) -> Bools:
         h, v = component.sampling
         padded = np.pad(fit, [(0, max(0, rows * v - fit.shape[0])), (0, max(0, columns * h - fit.shape[1]))], constant_values=True)
         whole &= padded[: rows * v, : columns * h].reshape(rows, v, columns, h).all((1, 3))
-    return settled(whole)
+    return whole

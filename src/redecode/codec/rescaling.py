@@ -45,16 +45,20 @@ _BANDS = 24
 _HARMONICS, _COST, _LIMIT = np.arange(1, 8), 1.0, 8.0
 # Frequency above which they cannot be told from their mirror images at ½ per pixel.
 _HIGHEST = 0.48
-# Sum of these that makes a factor worth a look, along each axis and along both; and how many factors are looked at.
-_VISIBLE, _LOOKED_AT = 1.5, 3
+# Sum of these, along both axes, that makes a factor worth a look; and how many factors are looked at.
+_VISIBLE, _LOOKED_AT = 2.5, 4
 # Factors nearer to 1 than this (as logarithms) are no scaling; blocks of other makes, such as the tiles of a map, would be taken for one.
 _UNSCALED = 0.02
-# How far the factors along rows and columns may be apart: sizes are rounded to whole pixels.
-_APART = 0.004
+# How far a factor may be from where its lines seem to be; and those along rows and columns apart, as sizes are rounded to whole pixels.
+_AROUND_FACTOR, _APART = 0.01, 0.004
 # Patches that are looked at first, and to be sure.
 _FEW_PATCHES, _MANY_PATCHES = 24, 96
 # Standard errors by which the periodicity of coefficients on the grid must surpass that on others, to be looked at again, and believed.
 _PROMISING, _BELIEVED = 2.0, 6.0
+# How far from the picture's border, in pixels, a grid may seem to begin that begins there.
+_AT_BORDER = 0.7
+# By how many pixels a grid is stretched at the picture's ends, and moved, to see whether it fits better.
+_STRETCHED, _MOVED = (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0), (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)
 # Variance that scaling to and fro adds to coefficients.
 _RESAMPLING = 1.0
 # Share of the frequencies that are left by a scaling of which kernels hardly change the size.
@@ -86,16 +90,21 @@ def find_scaled(luma: Luma, size: tuple[int, int], table: NDArray[np.uint16] | N
     spectra = [_spectrum(change, table is not None) for change in _changes(luma, size)]
     factors = np.exp(np.arange(np.log(_FACTORS[0]), np.log(_FACTORS[1]), np.log(_RATIO)))
     scores = np.array([_highest(_score(power, factors)) for _, power in spectra])
-    visible = np.where((scores >= _VISIBLE).all(0) & (np.abs(np.log(factors)) > _UNSCALED), scores.sum(0), -np.inf)
+    candidate = (scores >= 0).all(0) & (scores.sum(0) >= _VISIBLE) & (np.abs(np.log(factors)) > _UNSCALED)
+    visible = np.where(candidate, scores.sum(0), -np.inf)
     for _ in range(_LOOKED_AT):
-        if not np.isfinite(visible.max()):
+        best_place = int(visible.argmax())
+        if not np.isfinite(visible[best_place]):
             break
-        factor = factors[visible.argmax()]
-        lines = [_line(spectrum, factor, length) for (spectrum, _), length in zip(spectra, size, strict=True)]
-        scaling = Scaling(*((rows, columns) for rows, columns in zip(*lines, strict=True)))
-        if abs(np.log(scaling.factors[0] / scaling.factors[1])) <= _APART and (found := _believed(luma, size, scaling, table, best)):
+        factor = float(factors[best_place])
+        # The axis along which the lines are clearer tells the other one where to look.
+        clear = int(scores[:, best_place].argmax())
+        lines = {clear: _line(spectra[clear][0], factor, size[clear], _AROUND_FACTOR)}
+        lines[1 - clear] = _line(spectra[1 - clear][0], lines[clear][0], size[1 - clear], _APART)
+        (rows, top), (columns, left) = lines[0], lines[1]
+        if found := _believed(luma, size, Scaling((rows, columns), (top, left)), table, best):
             return found
-        visible[np.abs(np.log(factors / factor)) < 0.02] = -np.inf
+        visible[np.abs(np.log(factors / factor)) < 2 * _AROUND_FACTOR] = -np.inf
     return None
 
 
@@ -153,9 +162,9 @@ def _highest(scores: Float64) -> Float64:
     return highest
 
 
-def _line(spectrum: Complex, factor: float, length: int) -> tuple[float, float]:
-    """The factor near a given one at which the lines fit best, and where the first whole block begins, in pixels from the border."""
-    factors = factor * np.exp(np.linspace(-0.01, 0.01, 201))
+def _line(spectrum: Complex, factor: float, length: int, within: float) -> tuple[float, float]:
+    """The factor within a share of a given one at which the lines fit best, and where the first whole block begins, in pixels."""
+    factors = factor * (1 + np.linspace(-within, within, 201))
     frequencies, seen = _harmonics(factors)
     lines = np.where(seen, spectrum[np.minimum(np.rint(frequencies * 2 * (len(spectrum) - 1)), len(spectrum) - 1).astype(np.intp)], 0)
     # About the middle of a border the lines are symmetric: all real. Phases are those of 64 places in a block.
@@ -178,21 +187,70 @@ def _believed(luma: Luma, size: tuple[int, int], scaling: Scaling, table: NDArra
     variance = _RESAMPLING
     if table is not None:
         variance += float(np.mean([float(table[index]) ** 2 for index in LOW])) / 12 * min(1.0, float(np.prod(scaling.factors)) ** -1)
-    for count in (_FEW_PATCHES, _MANY_PATCHES):
+
+    def look(scaling: Scaling, count: int) -> tuple[float, int, bool]:
+        """The lead of the grid over others, the quality factor at which it has it, and whether all quarters of the evidence agree."""
         patches = _patches(luma, size, scaling, count)
         if not len(patches):
-            return None
+            return 0.0, 1, False
         whole, quarters = periodicity(patches, variance, best)
-        others = np.delete(whole, _NEAR, 0)
-        lead = whole[_NEAR].max(0) - others.max(0)
-        if lead.max() < _PROMISING:
-            return None
-    quality = int(lead.argmax()) + 1
-    agreeing = np.isin(quarters[:, :, quality - 1].argmax(1), _NEAR).all()
-    tables = STANDARD[quality - 1].reshape(2, dct.BLOCK, dct.BLOCK)
-    if lead.max() < _BELIEVED or not agreeing or not varied(patches, STANDARD[quality - 1, 0]):
+        lead = whole[_NEAR].max(0) - np.delete(whole, _NEAR, 0).max(0)
+        index = int(lead.argmax())
+        agreeing = bool(np.isin(quarters[:, :, index].argmax(1), _NEAR).all())
+        return float(lead[index]), index + 1, agreeing and varied(patches, STANDARD[index, 0])
+
+    scaling, (lead, quality, _) = max(((own, look(own, _FEW_PATCHES)) for own in _uncropped(scaling, size)), key=lambda one: one[1][0])
+    if lead < _PROMISING:
         return None
-    return Trace((0, 0), tables, quality, float(1 - 0.5 ** (lead.max() / _BELIEVED)), scaling=scaling)
+    scaling = _refined(luma, size, scaling, STANDARD[quality - 1, 0])
+    lead, quality, sure = look(scaling, _MANY_PATCHES)
+    if lead < _BELIEVED or not sure:
+        return None
+    tables = STANDARD[quality - 1].reshape(2, dct.BLOCK, dct.BLOCK)
+    return Trace((0, 0), tables, quality, 1 - 0.5 ** (lead / _BELIEVED), scaling=scaling)
+
+
+def _uncropped(scaling: Scaling, size: tuple[int, int]) -> list[Scaling]:
+    """A scaling; and, if its grid begins where the picture does, that of a whole picture of so many pixels."""
+    if any(min(first, dct.BLOCK * own - first) > _AT_BORDER for first, own in zip(scaling.first, scaling.factors, strict=True)):
+        return [scaling]
+    rows, columns = (length / round(length / own) for length, own in zip(size, scaling.factors, strict=True))
+    return [scaling, Scaling((rows, columns), (0.0, 0.0))]
+
+
+def _refined(luma: Luma, size: tuple[int, int], scaling: Scaling, steps: NDArray[np.uint16]) -> Scaling:
+    """The scaling near a given one on whose grid coefficients are most periodic with some steps, uint16 [64]."""
+
+    def fit(scaling: Scaling) -> float:
+        blocks = dct.forward(dct.to_blocks(_patches(luma, size, scaling, _FEW_PATCHES).reshape(-1, PATCH * dct.BLOCK)))
+        total = 0.0
+        for row, column in LOW:
+            step, sizes = float(steps[row * dct.BLOCK + column]), np.abs(blocks[..., row, column])
+            total += float((np.cos(2 * np.pi * sizes / step) * (sizes > step / 2)).sum())
+        return total
+
+    best = fit(scaling)
+    for axis in (0, 1, 0, 1):
+        for near in _nearby(scaling, axis, size[axis]):
+            if (value := fit(near)) > best:
+                best, scaling = value, near
+    return scaling
+
+
+def _nearby(scaling: Scaling, axis: int, length: int) -> list[Scaling]:
+    """Scalings that differ along an axis: those of whole pictures of some pixels; grids that are stretched, or moved, by parts of one."""
+    factor, first = scaling.factors[axis], scaling.first[axis]
+    whole = [(length / pixels, 0.0) for pixels in range(round(length / factor) - 2, round(length / factor) + 3)]
+    stretched = [(factor * (1 + 2 * end / length), first - end + 2 * end * first / length) for end in _STRETCHED]
+    moved = [(factor, first + by * max(1.0, factor)) for by in _MOVED]
+    near = whole * (min(first, dct.BLOCK * factor - first) <= _AT_BORDER) + stretched + moved
+
+    def with_own(factor: float, first: float) -> Scaling:
+        factors, begin = list(scaling.factors), list(scaling.first)
+        factors[axis], begin[axis] = factor, first % (dct.BLOCK * factor)
+        return Scaling((factors[0], factors[1]), (begin[0], begin[1]))
+
+    return [with_own(*own) for own in near]
 
 
 def _patches(luma: Luma, size: tuple[int, int], scaling: Scaling, most: int) -> Float32:
@@ -217,6 +275,9 @@ def _patches(luma: Luma, size: tuple[int, int], scaling: Scaling, most: int) -> 
 
 def _resized(plane: Float32, size: tuple[int, int], box: tuple[float, float, float, float]) -> Float32:
     """A part of a plane (left, top, right, bottom), resampled to rows and columns."""
+    left, top, right, bottom = box
+    # It may end behind the plane by what floats are rounded.
+    box = max(0.0, left), max(0.0, top), min(right, plane.shape[1]), min(bottom, plane.shape[0])
     image = Image.fromarray(np.ascontiguousarray(plane, np.float32))
     return np.asarray(image.resize(size[::-1], _KERNEL, box))
 
@@ -279,10 +340,7 @@ def at_earlier_size(planes: Float32, scaling: Scaling, restore: Callable[[Float3
     earlier, begin = _at_earlier_size(planes, scaling)
     changed = restore(earlier) - earlier
     top, left = begin
-    bottom, right = (
-        min(first + length / factor, whole)
-        for first, length, factor, whole in zip(begin, size, scaling.factors, earlier.shape[1:], strict=True)
-    )
+    bottom, right = (first + length / factor for first, length, factor in zip(begin, size, scaling.factors, strict=True))
     return planes + np.stack([_resized(plane, (size[0], size[1]), (left, top, right, bottom)) for plane in changed])
 
 
@@ -295,7 +353,7 @@ def _at_earlier_size(planes: Float32, scaling: Scaling) -> tuple[Float32, tuple[
         count = int(np.ceil((length + before) / period - 1e-6))
         whole = int(np.ceil(before)), int(np.ceil(max(0.0, count * period - before - length)))
         padding.append(whole)
-        box.append((whole[0] - before, min(whole[0] - before + count * period, sum(whole) + length)))
+        box.append((whole[0] - before, whole[0] - before + count * period))
         blocks.append(count * dct.BLOCK)
         begin.append(before / factor)
     padded = np.pad(planes, [(0, 0), *padding], mode="edge")

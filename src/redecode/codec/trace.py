@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -532,6 +533,8 @@ _CLIPPED_OFF = 0.2
 _STRAY = 2
 # How far what does not fit at all reaches into what fits loosely, in blocks.
 _MARGIN = 2
+# By how much luma may differ in an area that counts as one of one level.
+_ONE_LEVEL = 2
 # Variance of the coefficients by rounding to 8 bits between the compressions. In smooth blocks the errors of all samples are alike: rounded
 # as luma and as RGB, DC is then off by up to 8, and others by a part of it.
 _ROUNDING, _SMOOTH_ROUNDING, _SMOOTH_ROUNDING_DC = 0.3, 1.0, 3.0
@@ -603,6 +606,20 @@ def settled(holds: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """
     groups = ~holds & (_around(~holds) >= 3)
     result: NDArray[np.bool_] = holds & (_around(holds) >= 6) & (_around(groups) == 0)
+    return result
+
+
+def flat(lowest: NDArray[Any], highest: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which blocks are in the middle of an area of one level: there is nothing to restore there, and something to lose.
+
+    Args:
+        lowest, highest: [rows, columns], levels of luma in each block.
+
+    Returns:
+        bool [rows, columns].
+    """
+    least, most = (np.lib.stride_tricks.sliding_window_view(np.pad(values, 1, mode="edge"), (3, 3)) for values in (lowest, highest))
+    result: NDArray[np.bool_] = most.max((2, 3)).astype(np.float32) - least.min((2, 3)) <= _ONE_LEVEL
     return result
 
 
