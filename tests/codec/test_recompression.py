@@ -189,6 +189,25 @@ def test_a_forced_quality_leaves_inks_as_they_are(original: np.ndarray, decoder:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("lossless", [False, True])
+def test_an_even_area_stays_as_it_is(original: np.ndarray, decoder: Decoder, lossless: bool) -> None:
+    white = original.copy()
+    white[:, :160] = 253
+    pixels = np.ascontiguousarray(pixels_of(jpeg.compress(white, 10))[4:, 3:])
+    if lossless:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        data = buffer.getvalue()
+    else:
+        data = jpeg.compress(pixels, 95)
+    ours, as_is = (
+        decoder.decode(read(data), texture=0).image,
+        pixels if lossless else decoder.decode(read(data, as_is=True), texture=0).image,
+    )
+    np.testing.assert_array_equal(ours[:, :120], as_is[:, :120])
+    assert psnr(white[4:, 3:], ours) > psnr(white[4:, 3:], pixels) + 0.3
+
+
 @pytest.mark.parametrize("scale", [8, 16])
 @pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
 @pytest.mark.parametrize("offset", [0, 3])

@@ -13,7 +13,7 @@ from scipy.fft import dctn
 
 from redecode.codec import colour, jpeg, trace
 from redecode.codec.quality import nearest_quality, standard_tables
-from redecode.codec.trace import Trace, find_trace
+from redecode.codec.trace import Trace, find_compression, find_trace
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "buildings-q5.jpg"
 
@@ -212,3 +212,12 @@ def test_gray_pictures_have_no_steps_of_chroma(original: np.ndarray, monkeypatch
         other = trace.find_compression(np.ascontiguousarray(pixels))
         assert other is not None
         np.testing.assert_array_equal(other.tables, [found.tables[0], chroma])
+
+
+def test_noise_in_few_tiles_shows_nothing() -> None:
+    rng = np.random.default_rng(6)
+    for levels in (2, 6):
+        tiles = rng.choice(rng.integers(40, 220, levels), (7, 32, 32)).astype(np.uint8)
+        drawing = tiles[rng.integers(0, 7, (12, 14))].swapaxes(1, 2).reshape(384, 448)
+        for picture in (drawing, np.stack([drawing, drawing[::-1], drawing], 2)):
+            assert find_compression(picture) is None

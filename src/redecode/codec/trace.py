@@ -533,8 +533,8 @@ _CLIPPED_OFF = 0.2
 _STRAY = 2
 # How far what does not fit at all reaches into what fits loosely, in blocks.
 _MARGIN = 2
-# By how much luma may differ in an area that counts as one of one level.
-_ONE_LEVEL = 2
+# By how much luma may differ in an area that counts as one of one level, and how many blocks it reaches in all directions.
+_ONE_LEVEL, _WIDE = 2, 3
 # Variance of the coefficients by rounding to 8 bits between the compressions. In smooth blocks the errors of all samples are alike: rounded
 # as luma and as RGB, DC is then off by up to 8, and others by a part of it.
 _ROUNDING, _SMOOTH_ROUNDING, _SMOOTH_ROUNDING_DC = 0.3, 1.0, 3.0
@@ -610,7 +610,7 @@ def settled(holds: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def flat(lowest: NDArray[Any], highest: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which blocks are in the middle of an area of one level: there is nothing to restore there, and something to lose.
+    """Which blocks belong to a wide area of one level: there is nothing to restore there, and something to lose.
 
     Args:
         lowest, highest: [rows, columns], levels of luma in each block.
@@ -618,9 +618,16 @@ def flat(lowest: NDArray[Any], highest: NDArray[Any]) -> NDArray[np.bool_]:
     Returns:
         bool [rows, columns].
     """
-    least, most = (np.lib.stride_tricks.sliding_window_view(np.pad(values, 1, mode="edge"), (3, 3)) for values in (lowest, highest))
-    result: NDArray[np.bool_] = most.max((2, 3)).astype(np.float32) - least.min((2, 3)) <= _ONE_LEVEL
-    return result
+    least, most = (_spread(values.astype(np.float32), reduce) for values, reduce in ((lowest, np.minimum), (highest, np.maximum)))
+    return _spread(most - least <= _ONE_LEVEL, np.logical_or)
+
+
+def _spread(values: NDArray[Any], reduce: np.ufunc) -> NDArray[Any]:
+    """The least, or the most, of the blocks within _WIDE, which is what np.minimum or np.maximum gives."""
+    for axis in (0, 1):
+        padded = np.pad(values, [(_WIDE, _WIDE) if own == axis else (0, 0) for own in (0, 1)], mode="edge")
+        values = reduce.reduce([padded.take(range(first, first + values.shape[axis]), axis) for first in range(2 * _WIDE + 1)])
+    return values
 
 
 def _around(holds: NDArray[np.bool_]) -> NDArray[np.intp]:
