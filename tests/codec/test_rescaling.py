@@ -156,7 +156,7 @@ def test_at_the_earlier_size_nothing_is_lost() -> None:
 
         np.testing.assert_allclose(at_earlier_size(planes, scaling, lambda earlier: earlier), planes)
         np.testing.assert_allclose(at_earlier_size(planes, scaling, restored), planes + 1, atol=1e-3)
-        assert all(side % 8 == 0 and side * f >= length for side, f, length in zip(sizes[0][1:], factors, (60, 75), strict=True))
+        assert all(side % 16 == 0 and side * f >= length for side, f, length in zip(sizes[0][1:], factors, (60, 75), strict=True))
 
 
 def test_a_part_keeps_its_place_on_the_earlier_grid() -> None:

@@ -68,7 +68,7 @@ _OFF = 0.4
 # Kernel by which a scaling is undone.
 _KERNEL = Image.Resampling.LANCZOS
 # What a pixel depends on by scaling to and fro, the block at the border included; in pixels of the larger size.
-REACH = 16
+REACH = 24
 # Offsets of the grid that are the expected one, within a pixel.
 _NEAR = [(row % dct.BLOCK) * dct.BLOCK + column % dct.BLOCK for row in (-1, 0, 1) for column in (-1, 0, 1)]
 
@@ -345,16 +345,16 @@ def at_earlier_size(planes: Float32, scaling: Scaling, restore: Callable[[Float3
 
 
 def _at_earlier_size(planes: Float32, scaling: Scaling) -> tuple[Float32, tuple[float, float]]:
-    """Planes at their earlier size, float32 [components, H', W'], filled up to whole blocks; and where in them the picture begins."""
+    """Planes at their earlier size, float32 [components, H', W'], filled up to pairs of blocks; and where in them the picture begins."""
     padding, box, blocks, begin = [], [], [], []
     for length, first, factor in zip(planes.shape[1:], scaling.first, scaling.factors, strict=True):
-        period = dct.BLOCK * factor
+        period = 2 * dct.BLOCK * factor
         before = -first % period
         count = int(np.ceil((length + before) / period - 1e-6))
         whole = int(np.ceil(before)), int(np.ceil(max(0.0, count * period - before - length)))
         padding.append(whole)
         box.append((whole[0] - before, whole[0] - before + count * period))
-        blocks.append(count * dct.BLOCK)
+        blocks.append(count * 2 * dct.BLOCK)
         begin.append(before / factor)
     padded = np.pad(planes, [(0, 0), *padding], mode="edge")
     (top, bottom), (left, right) = box

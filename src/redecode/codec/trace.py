@@ -64,7 +64,8 @@ class Scaling:
 
     Attributes:
         factors: (rows, columns), today's size over the earlier one.
-        first: (rows, columns), where in today's pixels the first whole block begins, 0 … 8 · factor.
+        first: (rows, columns), where in today's pixels the first whole block begins, 0 … 8 · factor; in a part of a picture it is the first
+            whole pair of blocks, 0 … 16 · factor, so that parts are restored like the whole.
     """
 
     factors: tuple[float, float]
@@ -76,7 +77,7 @@ class Scaling:
 
     def crop(self, top: int, left: int) -> Scaling:
         """The same of a part of the picture that begins at a row and column."""
-        first = [(own - cut) % (dct.BLOCK * factor) for own, cut, factor in zip(self.first, (top, left), self.factors, strict=True)]
+        first = [(own - cut) % (2 * dct.BLOCK * factor) for own, cut, factor in zip(self.first, (top, left), self.factors, strict=True)]
         return replace(self, first=(first[0], first[1]))
 
 
