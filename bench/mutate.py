@@ -62,6 +62,8 @@ EQUIVALENT: dict[str, str] = {
     r"bulk/run\.py: with ThreadPoolExecutor\(1\) as pool:: 1 to 2": "it is given one task at a time",
     r"codec/exif\.py: size = \{3: 2, 4: 4\}.*: 0 to 1": "neither 0 nor 1 is a kind of number with a size there",
     r"decoder\.py: restored_tiles = .*: 1 to 2": "what is pipelined changes nothing but the time",
+    r"restoration/shrinkage\.py: side = np\.where\(quantized != 0, .*: Lt to LtE": "quantized is not 0 where this counts",
+    r"bulk/archive\.py: start = file\.read\(8\): 8 to 9": "what begins with the signature does so with one byte more",
     r"codec/libjpeg\.py: if level < 0 and .*: Lt to LtE": "libjpeg's decoder has no message of level 0",
 }
 # Mutants that count as not caught, and why there is no test for them.

@@ -500,3 +500,10 @@ def test_info_tells_of_iptc() -> None:
     found = inspect(with_segments((APP13, PHOTOSHOP), (APP11, b"JP\0\1c2pa")))["metadata"]
     assert "iptc" in found
     assert any("JUMBF" in name for name in found)
+
+
+def test_the_aspect_ratio_in_a_tiff_has_no_unit() -> None:
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    with Image.open(io.BytesIO(encode.encode(pixels, Metadata(aspect=(2, 1)), Encoding("tiff")))) as image:
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        assert (tags[296], tags[282], tags[283]) == (1, 2, 1)

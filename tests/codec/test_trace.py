@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.fft import dctn
+from scipy.special import i0e
 
 from redecode.codec import colour, jpeg, trace
 from redecode.codec.quality import nearest_quality, standard_tables
@@ -221,3 +222,8 @@ def test_noise_in_few_tiles_shows_nothing() -> None:
         drawing = tiles[rng.integers(0, 7, (12, 14))].swapaxes(1, 2).reshape(384, 448)
         for picture in (drawing, np.stack([drawing, drawing[::-1], drawing], 2)):
             assert find_compression(picture) is None
+
+
+def test_the_scale_of_the_noise_is_that_of_the_bessel_function() -> None:
+    concentration = np.array([0.01, 1, 20, 49.9, 50, 51, 400, 1e5], np.float32)
+    np.testing.assert_allclose(trace._log_scale(concentration), np.log(i0e(concentration.astype(np.float64))), atol=1e-4)
