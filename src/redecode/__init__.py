@@ -1,6 +1,6 @@
 """redecode: decode a JPEG again, better.
 
-Example:
+Examples:
     >>> import redecode
     >>> redecode.decode("examples/parrots-q10.jpg").image.shape  # uint8: edges true to the signal, textures alive
     (512, 768, 3)
@@ -113,7 +113,7 @@ def decode(
         OSError: the path cannot be read.
         ValueError: texture, preset, device or precision is out of range.
 
-    Example:
+    Examples:
         >>> decoded = redecode.decode("examples/parrots-q10.jpg", texture=0.5)
         >>> decoded
         <Decoded 768×512 RGB, quality 10, texture 0.5>
@@ -134,7 +134,7 @@ def decode_many(sources: Iterable[Source], preset: Preset = "fast", **choices: A
     Raises:
         RedecodeError, OSError: a picture cannot be restored; raised in place of its result.
 
-    Example:
+    Examples:
         >>> [decoded.mode for decoded in redecode.decode_many(["examples/parrots-q10.jpg"], texture=0)]
         ['RGB']
     """
@@ -153,7 +153,7 @@ def read(source: Source, force_quality: int | None = None, as_is: bool = False) 
         RedecodeError: the picture cannot be read.
         OSError: the path cannot be read.
 
-    Example:
+    Examples:
         >>> picture = redecode.read("examples/parrots-q10.jpg")
         >>> picture.width, picture.height, picture.quality
         (768, 512, 10)

@@ -152,7 +152,7 @@ class Decoder:
         Raises:
             RedecodeError, OSError: a picture cannot be restored; raised in place of its result, and the pictures after it are dropped.
 
-        Example:
+        Examples:
             >>> from pathlib import Path
             >>> paths = [Path("examples/parrots-q10.jpg")]
             >>> for path, decoded in zip(paths, redecode.Decoder().decode_many(paths, texture=0)):

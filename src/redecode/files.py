@@ -111,7 +111,7 @@ def distinct_names(names: Iterable[str], suffix: str, taken: Collection[str] = (
     Returns:
         The path of each result by the path of its file.
 
-    Example:
+    Examples:
         >>> distinct_names(["a.jpeg", "a.jpg", "b.jpeg"], ".png")
         {'a.jpg': 'a.png', 'a.jpeg': 'a.jpeg.png', 'b.jpeg': 'b.png'}
     """

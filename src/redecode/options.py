@@ -50,7 +50,7 @@ class Options:
     Raises:
         UsageError: a value is out of range or not among the choices.
 
-    Example:
+    Examples:
         >>> Options(texture=0.5, format="webp").written_format()
         'webp'
     """

@@ -168,7 +168,7 @@ class Decoded:
             UnsupportedError: the format cannot hold the picture.
             UsageError: the suffix is not that of a format, or an option is out of range.
 
-        Example:
+        Examples:
             >>> redecode.decode("examples/parrots-q10.jpg").save("parrots.webp", quality=90)
         """
         target = Path(path)

@@ -33,7 +33,7 @@ def printable(text: object) -> str:
 
     File names come from anywhere, and a terminal executes the control characters in them.
 
-    Example:
+    Examples:
         >>> printable("red\x1b[31m.jpg")
         'red\\u001b[31m.jpg'
     """

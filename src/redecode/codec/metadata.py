@@ -294,7 +294,7 @@ def kept_by(name: str, metadata: Metadata, channels: int, deep: bool = False) ->
         channels: number of channels of the pixels without alpha: 1, 3 or 4 (CMYK).
         deep: whether the pixels have 16 bits per channel.
 
-    Example:
+    Examples:
         >>> kept, lost = kept_by("png", Metadata(comment=b"a", photoshop=b"8BIM"), 3)
         >>> kept == Metadata(comment=b"a"), lost
         (True, ("Photoshop's data",))

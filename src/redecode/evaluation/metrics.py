@@ -40,7 +40,7 @@ def psnr(reference: Image, restored: Image) -> float:
     Raises:
         ValueError: the shapes differ.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> original = np.full((8, 8), 100, np.uint8)
         >>> round(psnr(original, original + 2), 2)
@@ -68,7 +68,7 @@ def psnr_b(reference: Image, restored: Image) -> float:
     Raises:
         ValueError: the shapes differ or are not [H, W].
 
-    Example:
+    Examples:
         A step between two blocks counts twice, as an error and as a visible block border:
 
         >>> import numpy as np
@@ -103,7 +103,7 @@ def ssim_gaussian(reference: Image, restored: Image) -> float:
     Raises:
         ValueError: the shapes differ, are not [H, W], or are smaller than the window.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> original = np.random.default_rng(0).integers(0, 256, (32, 32))
         >>> ssim_gaussian(original, original)

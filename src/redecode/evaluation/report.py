@@ -229,7 +229,7 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     Returns:
         Markdown without a newline at the end.
 
-    Example:
+    Examples:
         >>> print(table(["", "PSNR"], [["JPEG", "27.77"]]))
         |      |  PSNR |
         | :--- | ----: |

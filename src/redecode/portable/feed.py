@@ -28,7 +28,7 @@ def inputs_of(image: JpegImage) -> dict[str, NDArray[Any]]:
     Raises:
         UnsupportedError: the file has another colour model, or sampling factors that do not divide those of luma.
 
-    Example:
+    Examples:
         >>> inputs = inputs_of(redecode.read("examples/parrots-q10.jpg"))
         >>> {name: values.shape for name, values in inputs.items()}
         {'luma': (64, 96, 8, 8), 'blue': (32, 48, 8, 8), 'red': (32, 48, 8, 8), 'tables': (3, 8, 8), 'size': (2,)}

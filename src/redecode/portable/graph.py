@@ -44,7 +44,7 @@ def build(part: Part = "whole", preset: Preset = weights.DEFAULT_PRESET, precisi
     Raises:
         DependencyError: this installation lacks a network.
 
-    Example:
+    Examples:
         >>> [one.name for one in build("whole").graph.input]
         ['luma', 'blue', 'red', 'tables', 'size', 'amount']
     """
