@@ -247,3 +247,9 @@ def test_missing_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_evaluation_imports_without_torch() -> None:
     code = "import sys; sys.modules['torch'] = None; from redecode.evaluation import benchmark, lpips, metrics, report"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_studio_luma_is_matlabs() -> None:
+    """Black is 16 and white 235; red, green and blue as in the table of rgb2ycbcr."""
+    np.testing.assert_allclose(colour.STUDIO_LUMA * 255, [65.481, 128.553, 24.966])
+    assert colour.STUDIO_LUMA.sum() * 255 == pytest.approx(219)
