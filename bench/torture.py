@@ -54,7 +54,7 @@ from redecode.errors import UnreadableError  # noqa: E402
 RESULT = ROOT / "results" / "torture.json"
 CLIENTS = 16
 # Seconds after which a request counts as hung.
-PATIENCE = 300
+PATIENCE = 1800
 Figures = dict[str, Any]
 
 
@@ -324,21 +324,23 @@ def _peak(server: Server, data: bytes, found: Figures, name: str) -> tuple[float
 
     with ThreadPoolExecutor(1) as pool:
         watching = pool.submit(watch)
-        began = time.monotonic()
-        picture = json.loads(server.ask("POST", "/v1/pictures", data)[1])["id"]
-        state = "waiting"
-        while state in ("waiting", "working"):
-            time.sleep(0.2)
-            state = json.loads(server.ask("GET", f"/v1/pictures/{picture}")[1])["state"]
-        found[f"{name}, until open, s"] = round(time.monotonic() - began, 1)
-        if state != "done":
-            found[f"broken: {name} {state}"] = 1
-        for path in ("result?texture=0.5", "result?format=jpeg", "figures?texture=0.5", "layers/base"):
-            server.ask("GET", f"/v1/pictures/{picture}/{path}")
-        _, metrics = server.ask("GET", "/metrics")
-        disk = float(next(line.split()[1] for line in metrics.decode().splitlines() if line.startswith("redecode_pictures_bytes")))
-        over.set()
-        watching.result()
+        try:
+            began = time.monotonic()
+            picture = json.loads(server.ask("POST", "/v1/pictures", data)[1])["id"]
+            state = "waiting"
+            while state in ("waiting", "working"):
+                time.sleep(0.2)
+                state = json.loads(server.ask("GET", f"/v1/pictures/{picture}")[1])["state"]
+            found[f"{name}, until open, s"] = round(time.monotonic() - began, 1)
+            if state != "done":
+                found[f"broken: {name} {state}"] = 1
+            for path in ("result?texture=0.5", "result?format=jpeg", "figures?texture=0.5", "layers/base"):
+                server.ask("GET", f"/v1/pictures/{picture}/{path}")
+            _, metrics = server.ask("GET", "/metrics")
+            disk = float(next(line.split()[1] for line in metrics.decode().splitlines() if line.startswith("redecode_pictures_bytes")))
+        finally:
+            over.set()
+            watching.result()
     return round(most[0]), round(disk / 1e6)
 
 
