@@ -444,7 +444,7 @@ def test_nothing_is_left_behind(number: int, tmp_path: Path, monkeypatch: pytest
     with real_server() as (process, address):
         httpx.post(f"{address}/v1/pictures", content=(EXAMPLES / "parrots-q10.jpg").read_bytes())
         process.send_signal(number)
-        assert process.wait(60) == (0 if number == signal.SIGHUP else -number)
+        assert process.wait(120) == (0 if number == signal.SIGHUP else -number)
     if number == signal.SIGKILL:
         assert len(list(tmp_path.glob(f"{pictures._PREFIX}*"))) == 1
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
