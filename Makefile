@@ -22,7 +22,7 @@ lint: $(VENV)/.dev ## Check format, lint, types and who imports whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint ## lint, and the unit tests: under a minute, for every commit
+check: lint ## lint, and the unit tests: about two minutes on two cores, for every commit
 	$(BIN)/pytest -n auto --dist worksteal -m "not slow and not browser and not cluster"
 
 test: lint ## lint, and every test

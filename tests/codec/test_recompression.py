@@ -208,6 +208,7 @@ def test_an_even_area_stays_as_it_is(original: np.ndarray, decoder: Decoder, los
     assert psnr(white[4:, 3:], ours) > psnr(white[4:, 3:], pixels) + 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [8, 16])
 @pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
 @pytest.mark.parametrize("offset", [0, 3])

@@ -63,6 +63,7 @@ def with_words(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [BICUBIC, LANCZOS])
 @pytest.mark.parametrize(("quality", "factor"), [(20, 0.75), (10, 0.9), (30, 1.33), (50, 1.5), (20, 2.0)])
 def test_the_scaling_is_found(original: np.ndarray, quality: int, factor: float, kernel: Image.Resampling) -> None:
@@ -91,6 +92,7 @@ def test_the_scaling_is_found_under_another_compression(original: np.ndarray, gr
     assert facts.describe(image)["earlier_compression"] in image.notes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.5, 0.75, 1.33, 1.5, 2.0])
 @pytest.mark.parametrize("kernel", [BICUBIC, Image.Resampling.NEAREST])
 def test_what_was_only_scaled_has_no_past(original: np.ndarray, factor: float, kernel: Image.Resampling) -> None:
@@ -101,6 +103,7 @@ def test_what_was_only_scaled_has_no_past(original: np.ndarray, factor: float, k
     assert image.past is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1, 1.5, 2])
 def test_tiles_have_no_past(scale: float) -> None:
     rng = np.random.default_rng(5)
@@ -112,6 +115,7 @@ def test_tiles_have_no_past(scale: float) -> None:
         assert trace is None or trace.scaling is None
 
 
+@pytest.mark.slow
 def test_restoring_gains_and_as_is_does_not(original: np.ndarray, decoder: Decoder) -> None:
     truth, seen = resized(original, 1.33), resized(through_jpeg(original, 20), 1.33)
     assert psnr(truth, decoder.decode(read(png(seen)), texture=0).image) > psnr(truth, seen) + 0.3
@@ -121,6 +125,7 @@ def test_restoring_gains_and_as_is_does_not(original: np.ndarray, decoder: Decod
     assert psnr(truth, ours) > psnr(truth, as_is) + 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lossless", [False, True])
 def test_what_came_later_stays(original: np.ndarray, decoder: Decoder, lossless: bool) -> None:
     seen = with_words(resized(through_jpeg(original, 20), 1.33))
@@ -133,6 +138,7 @@ def test_what_came_later_stays(original: np.ndarray, decoder: Decoder, lossless:
     assert (ours[old] == as_is[old]).mean() < 0.7
 
 
+@pytest.mark.slow
 def test_a_tile_is_restored_as_in_the_whole(original: np.ndarray, decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = of_pixels(resized(through_jpeg(original, 20), 1.33))
     whole = decoder.decode(picture, texture=0)
@@ -144,6 +150,7 @@ def test_a_tile_is_restored_as_in_the_whole(original: np.ndarray, decoder: Decod
     assert off.max() <= 5
 
 
+@pytest.mark.slow
 def test_at_the_earlier_size_nothing_is_lost() -> None:
     planes = np.random.default_rng(1).uniform(0, 255, (3, 60, 75)).astype(np.float32)
     for factors in ((0.75, 0.75), (1.33, 1.32), (2.0, 2.0)):
@@ -159,6 +166,7 @@ def test_at_the_earlier_size_nothing_is_lost() -> None:
         assert all(side % 16 == 0 and side * f >= length for side, f, length in zip(sizes[0][1:], factors, (60, 75), strict=True))
 
 
+@pytest.mark.slow
 def test_a_part_keeps_its_place_on_the_earlier_grid() -> None:
     rows, columns = np.mgrid[:96, :120].astype(np.float32)
     planes = (np.sin(rows / 9) * np.cos(columns / 7) * 60 + 128)[None]
@@ -173,6 +181,7 @@ def test_a_part_keeps_its_place_on_the_earlier_grid() -> None:
     np.testing.assert_allclose(part[:, 16:-16, 16:-16], whole[:, 48:-16, 56:-16], atol=0.05)
 
 
+@pytest.mark.slow
 def test_the_command_tells_of_it(
     original: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,6 +203,7 @@ def test_the_command_tells_of_it(
         np.testing.assert_array_equal(np.asarray(before), np.asarray(after))
 
 
+@pytest.mark.slow
 def test_it_is_a_picture_of_pixels_all_the_same(original: np.ndarray) -> None:
     picture = of_pixels(resized(through_jpeg(original, 20), 1.33))
     assert isinstance(picture.as_is, RasterImage)

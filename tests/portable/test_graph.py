@@ -87,6 +87,7 @@ def test_the_other_preset(photograph: np.ndarray) -> None:
     alike(pixels_of(image, 1, "best"), image, 1, "best")
 
 
+@pytest.mark.slow
 def test_colours_outside_rgb() -> None:
     """Steep edges of strong colours, which compression drives out of RGB: rounding and clipping leave much to repair."""
     rng = np.random.default_rng(3)
@@ -108,6 +109,7 @@ def test_what_is_exact_stays() -> None:
         alike(pixels_of(image, 1), image, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_the_halves_make_the_whole(photograph: np.ndarray, sampling: str) -> None:
     image = compressed(photograph, 15, sampling)
@@ -166,6 +168,7 @@ def test_the_example_in_the_documentation(tmp_path: Path, monkeypatch: pytest.Mo
     alike(pixels, jpeg.read(Path("photo.jpg").read_bytes()), 1)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     target = tmp_path / "redecode.onnx"
     command = [sys.executable, "-m", "redecode", "onnx", target]
