@@ -55,6 +55,8 @@ _AROUND_FACTOR, _APART = 0.01, 0.004
 _FEW_PATCHES, _MANY_PATCHES = 24, 96
 # Standard errors by which the periodicity of coefficients on the grid must surpass that on others, to be looked at again, and believed.
 _PROMISING, _BELIEVED = 2.0, 6.0
+# The same where no later compression has added noise: real traces are clear then, and drawings are drawn as neatly.
+_BELIEVED_ALONE = 20.0
 # How far from the picture's border, in pixels, a grid may seem to begin that begins there.
 _AT_BORDER = 0.7
 # By how many pixels a grid is stretched at the picture's ends, and moved, to see whether it fits better.
@@ -204,10 +206,11 @@ def _believed(luma: Luma, size: tuple[int, int], scaling: Scaling, table: NDArra
         return None
     scaling = _refined(luma, size, scaling, STANDARD[quality - 1, 0])
     lead, quality, sure = look(scaling, _MANY_PATCHES)
-    if lead < _BELIEVED or not sure:
+    least = _BELIEVED_ALONE if table is None else _BELIEVED
+    if lead < least or not sure:
         return None
     tables = STANDARD[quality - 1].reshape(2, dct.BLOCK, dct.BLOCK)
-    return Trace((0, 0), tables, quality, 1 - 0.5 ** (lead / _BELIEVED), scaling=scaling)
+    return Trace((0, 0), tables, quality, 1 - 0.5 ** (lead / least), scaling=scaling)
 
 
 def _uncropped(scaling: Scaling, size: tuple[int, int]) -> list[Scaling]:
