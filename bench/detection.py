@@ -60,7 +60,7 @@ def shares(originals: list[Any]) -> dict[str, dict[str, float]]:
             row = {}
             for first in (quality for quality in FIRST if second == PNG or quality <= second - 10):
                 states = [save(second)(step(save(first)(State(original, original)))) for original in originals]
-                row[str(first)] = round(statistics.mean(found(read(state.data), first, change) for state in states), 2)
+                row[str(first)] = round(statistics.mean(float(found(read(state.data), first, change)) for state in states), 2)
             name = f"{change}, {'PNG' if second == PNG else f'q{second}'}"
             table[name] = row
             print(name, row, flush=True)
