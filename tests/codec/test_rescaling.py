@@ -60,6 +60,8 @@ def with_words(pixels: np.ndarray) -> np.ndarray:
     draw.rectangle((0, top, image.width, image.height), fill=(236, 232, 220))
     for row in range(3):
         draw.text((6, top + 4 + 22 * row), "New words on an old picture 123", fill=(20, 20, 30), font=ImageFont.load_default(16))
+    for index in range(5):
+        draw.rectangle((310 + 24 * index, top + 12, 324 + 24 * index, top + 54), fill=(236 - 3 * index, 232, 220))
     return np.asarray(image)
 
 
@@ -132,9 +134,12 @@ def test_what_came_later_stays(original: np.ndarray, decoder: Decoder, lossless:
     data = png(seen) if lossless else jpeg.compress(seen, 92)
     picture = read(data)
     assert scaling_of(picture) is not None
-    new, old = np.s_[-56:, :300], np.s_[:-96]
+    new, old = np.s_[-56:, :420], np.s_[:-96]
     ours, as_is = (decoder.decode(read(data, as_is=own), texture=0).image for own in (False, True))
-    assert (ours[new] == as_is[new]).mean() > 0.95
+    # Of squares that differ from the panel by less than the noise of the compression, a few levels may go.
+    off = np.abs(ours.astype(int) - as_is)[new]
+    assert off.max() <= 7
+    assert (off > 2).mean() < 0.03
     assert (ours[old] == as_is[old]).mean() < 0.7
 
 

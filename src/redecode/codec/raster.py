@@ -264,8 +264,8 @@ def of_pixels(
 
 
 def _holds(pixels: Pixels, trace: Trace) -> NDArray[np.bool_] | None:
-    """Which blocks of a grid fit its compression, and are no part of an even area; None where all do."""
-    fitting = _on_grid(pixels, trace) if trace.scaling is None else fits_scaled(_luma(pixels), pixels.shape[:2], trace)
+    """Which blocks of a grid fit its compression, and are no part of a wide area of black or white; None where all do."""
+    fitting = _on_grid(pixels, trace) if trace.scaling is None else fits_scaled(_luma(pixels), pixels.shape[:2], None, trace)
     holds = settled(fitting)
     luma = colour.to_luma(pixels)
     padding = [(-first % dct.BLOCK, (first - side) % dct.BLOCK) for first, side in zip(trace.offset, luma.shape, strict=True)]

@@ -307,7 +307,7 @@ def _scaled(image: JpegImage) -> Past | None:
         return None
     if image.gray:
         trace = as_gray(trace)
-    holds = _by_unit(image, [fits_scaled(part, size, trace)])
+    holds = _by_unit(image, [fits_scaled(part, size, luma.table, trace)])
     return Past(trace, holds & ~_flat(image)) if holds.mean() >= _MIN_SHARE else None
 
 
@@ -331,10 +331,10 @@ def _patches(luma: Component, most: int) -> Float32:
 
 
 def _flat(image: JpegImage) -> Bools:
-    """Which units lie in the middle of an area of one level of luma; bool [rows, columns]."""
+    """Which units belong to a wide area of black or of white; bool [rows, columns]."""
     luma = image.components[0]
     even = ~luma.coefficients.reshape(*luma.coefficients.shape[:2], -1)[..., 1:].any(2)
-    level = luma.coefficients[..., 0, 0] * np.float32(luma.table[0, 0] / dct.BLOCK)
+    level = luma.coefficients[..., 0, 0] * np.float32(luma.table[0, 0] / dct.BLOCK) + np.float32(128)
     far = np.float32(np.inf)
     return _whole_units(image, [flat(np.where(even, level, -far), np.where(even, level, far))])
 

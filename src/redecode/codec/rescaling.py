@@ -23,7 +23,7 @@ from PIL import Image
 
 from . import dct
 from .quality import STANDARD
-from .trace import LOW, PATCH, Scaling, Trace, periodicity, spread, varied, without_strays
+from .trace import LOW, PATCH, Scaling, Trace, around, periodicity, spread, varied, without_strays
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -65,8 +65,9 @@ _STRETCHED, _MOVED = (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0), (-0.4, -0.2, -0.1, 0.1
 _RESAMPLING = 1.0
 # Share of the frequencies that are left by a scaling of which kernels hardly change the size.
 _PASSED = 0.8
-# How far from multiples the coefficients of a block may be that belongs to the earlier compression, over what evenly spread ones are.
-_OFF = 0.4
+# How far from multiples coefficients may be on average that belong to the earlier compression, squared, over what evenly spread ones are;
+# how much a single one counts at most; and from how many standard deviations of the noise it counts.
+_OFF, _MOST_OFF, _TELLING = 0.55, 3.0, 3.0
 # Kernel by which a scaling is undone.
 _KERNEL = Image.Resampling.LANCZOS
 # What a pixel depends on by scaling to and fro, the block at the border included; in pixels of the larger size.
@@ -185,10 +186,7 @@ def _line(spectrum: Complex, factor: float, length: int, within: float) -> tuple
 
 def _believed(luma: Luma, size: tuple[int, int], scaling: Scaling, table: NDArray[np.uint16] | None, best: int) -> Trace | None:
     """The compression on a grid, if its coefficients show it."""
-    # A pixel of the earlier size has noise of several of today's, or of a part of one.
-    variance = _RESAMPLING
-    if table is not None:
-        variance += float(np.mean([float(table[index]) ** 2 for index in LOW])) / 12 * min(1.0, float(np.prod(scaling.factors)) ** -1)
+    variance = _variance(table, scaling)
 
     def look(scaling: Scaling, count: int) -> tuple[float, int, bool]:
         """The lead of the grid over others, the quality factor at which it has it, and whether all quarters of the evidence agree."""
@@ -211,6 +209,15 @@ def _believed(luma: Luma, size: tuple[int, int], scaling: Scaling, table: NDArra
         return None
     tables = STANDARD[quality - 1].reshape(2, dct.BLOCK, dct.BLOCK)
     return Trace((0, 0), tables, quality, 1 - 0.5 ** (lead / least), scaling=scaling)
+
+
+def _variance(table: NDArray[np.uint16] | None, scaling: Scaling) -> float:
+    """Variance of the noise of low coefficients at the earlier size, by the scaling and by a later compression."""
+    if table is None:
+        return _RESAMPLING
+    # A pixel of the earlier size has noise of several of today's, or of a part of one.
+    share = min(1.0, 1 / float(np.prod(scaling.factors)))
+    return _RESAMPLING + share * float(np.mean([float(table[index]) ** 2 for index in LOW])) / 12
 
 
 def _uncropped(scaling: Scaling, size: tuple[int, int]) -> list[Scaling]:
@@ -265,13 +272,13 @@ def _patches(luma: Luma, size: tuple[int, int], scaling: Scaling, most: int) -> 
     for place in spread(rows * columns, most):
         corner = [first + index * step for first, index, step in zip(scaling.first, divmod(int(place), columns), steps, strict=True)]
         # A few pixels around, for the kernel.
-        around = [
+        wide = [
             slice(max(0, int(c) - 8) // dct.BLOCK * dct.BLOCK, min(length, int(c + step) + 8))
             for c, step, length in zip(corner, steps, size, strict=True)
         ]
-        part = luma(*around)
+        part = luma(*wide)
         if np.ptp(part) > 1:
-            top, left = (c - own.start for c, own in zip(corner, around, strict=True))
+            top, left = (c - own.start for c, own in zip(corner, wide, strict=True))
             found.append(_resized(part, (side, side), (left, top, left + steps[1], top + steps[0])))
     return np.stack(found) if found else np.empty((0, side, side), np.float32)
 
@@ -285,11 +292,11 @@ def _resized(plane: Float32, size: tuple[int, int], box: tuple[float, float, flo
     return np.asarray(image.resize(size[::-1], _KERNEL, box))
 
 
-def fits_scaled(luma: Luma, size: tuple[int, int], trace: Trace) -> NDArray[np.bool_]:
+def fits_scaled(luma: Luma, size: tuple[int, int], table: NDArray[np.uint16] | None, trace: Trace) -> NDArray[np.bool_]:
     """Where a picture is what a compression before a scaling left; what came into it later is not.
 
     Args:
-        luma, size: as for :func:`find_scaled`.
+        luma, size, table: as for :func:`find_scaled`.
         trace: what that has found.
 
     Returns:
@@ -297,13 +304,14 @@ def fits_scaled(luma: Luma, size: tuple[int, int], trace: Trace) -> NDArray[np.b
     """
     assert trace.scaling is not None
     factors = trace.scaling.factors
+    variance = _variance(table, trace.scaling)
     margin = int(np.ceil(2 * factors[0])) * dct.BLOCK
     parts = []
     for start in range(0, size[0], _ACROSS):
         first, last = max(0, start - margin), min(size[0], start + _ACROSS + margin)
         rows, columns = slice(first, last), slice(0, size[1])
         earlier, begin = _at_earlier_size(luma(rows, columns)[None], trace.scaling.crop(first, 0))
-        fit = without_strays(_near_multiples(earlier[0], trace))
+        fit = without_strays(_near_multiples(earlier[0], trace, variance))
         own = np.arange(start, min(size[0], start + _ACROSS)) - first, np.arange(size[1])
         places = [((pixels + 0.5) / factor + b) // dct.BLOCK for pixels, factor, b in zip(own, factors, begin, strict=True)]
         pixels = fit[np.ix_(*(np.minimum(p.astype(np.intp), side - 1) for p, side in zip(places, fit.shape, strict=True)))]
@@ -313,8 +321,8 @@ def fits_scaled(luma: Luma, size: tuple[int, int], trace: Trace) -> NDArray[np.b
     return np.concatenate(parts)
 
 
-def _near_multiples(luma: Float32, trace: Trace) -> NDArray[np.bool_]:
-    """Which blocks, at the earlier size, have coefficients near multiples of the steps; bool [rows, columns]."""
+def _near_multiples(luma: Float32, trace: Trace, variance: float) -> NDArray[np.bool_]:
+    """Which blocks, at the earlier size, have coefficients near multiples of the steps, with the blocks around; bool [rows, columns]."""
     assert trace.scaling is not None
     steps = trace.tables[0].astype(np.float32)
     coefficients = dct.forward(dct.to_blocks(luma))
@@ -322,7 +330,10 @@ def _near_multiples(luma: Float32, trace: Trace) -> NDArray[np.bool_]:
     row, column = (_PASSED * dct.BLOCK * min(1.0, factor) > np.arange(dct.BLOCK) for factor in trace.scaling.factors)
     passed = row[:, None] & column
     passed[0, 0] = False
-    fit: NDArray[np.bool_] = off[..., passed].mean(-1) <= _OFF
+    # What is no more than noise tells nothing, and a few coefficients by themselves tell little.
+    telling = passed & (np.abs(coefficients) > _TELLING * np.sqrt(variance))
+    far = around((np.minimum(off, _MOST_OFF) * telling).sum((2, 3)))
+    fit: NDArray[np.bool_] = far <= _OFF * around(telling.sum((2, 3)))
     return fit
 
 

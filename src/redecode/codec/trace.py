@@ -534,8 +534,8 @@ _CLIPPED_OFF = 0.2
 _STRAY = 2
 # How far what does not fit at all reaches into what fits loosely, in blocks.
 _MARGIN = 2
-# By how much luma may differ in an area that counts as one of one level, and how many blocks it reaches in all directions.
-_ONE_LEVEL, _WIDE = 2, 3
+# Luma up to which an area counts as black, and from which as white; and how many blocks such an area reaches in all directions.
+_BLACK, _WHITE, _WIDE = 1, 254, 3
 # Variance of the coefficients by rounding to 8 bits between the compressions. In smooth blocks the errors of all samples are alike: rounded
 # as luma and as RGB, DC is then off by up to 8, and others by a part of it.
 _ROUNDING, _SMOOTH_ROUNDING, _SMOOTH_ROUNDING_DC = 0.3, 1.0, 3.0
@@ -585,13 +585,13 @@ def fits(planes: Float32, trace: Trace, later: Sequence[tuple[NDArray[np.uint16]
                 along[-1] = along[-2]
     # Beside what does not fit at all, a block that fits loosely belongs to it, such as the margin of black words on white.
     for _ in range(_MARGIN):
-        result = strict | (result & (_around(result) == 9))
+        result = strict | (result & (around(result) == 9))
     return without_strays(result)
 
 
 def without_strays(fitting: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which blocks fit, bool [rows, columns], or are among few by themselves that do not: those are rather clipped than new."""
-    result: NDArray[np.bool_] = fitting | (_around(~fitting) <= _STRAY)
+    result: NDArray[np.bool_] = fitting | (around(~fitting) <= _STRAY)
     return result
 
 
@@ -605,36 +605,38 @@ def settled(holds: NDArray[np.bool_]) -> NDArray[np.bool_]:
         bool [rows, columns], a part of them: those that are together with at least five of their eight neighbours, and beside no group of
         three others, whose edges the networks would smear into them.
     """
-    groups = ~holds & (_around(~holds) >= 3)
-    result: NDArray[np.bool_] = holds & (_around(holds) >= 6) & (_around(groups) == 0)
+    groups = ~holds & (around(~holds) >= 3)
+    result: NDArray[np.bool_] = holds & (around(holds) >= 6) & (around(groups) == 0)
     return result
 
 
 def flat(lowest: NDArray[Any], highest: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which blocks belong to a wide area of one level: there is nothing to restore there, and something to lose.
+    """Which blocks belong to a wide area of black or of white: there is nothing to restore there, and something to lose.
 
     Args:
-        lowest, highest: [rows, columns], levels of luma in each block.
+        lowest, highest: [rows, columns], levels of luma in each block, 0 … 255.
 
     Returns:
         bool [rows, columns].
     """
-    least, most = (_spread(values.astype(np.float32), reduce) for values, reduce in ((lowest, np.minimum), (highest, np.maximum)))
-    return _spread(most - least <= _ONE_LEVEL, np.logical_or)
+    result = np.zeros(lowest.shape, bool)
+    for uniform in (highest <= _BLACK, lowest >= _WHITE):
+        result |= _spread(_spread(uniform, np.logical_and), np.logical_or)
+    return result
 
 
-def _spread(values: NDArray[Any], reduce: np.ufunc) -> NDArray[Any]:
-    """The least, or the most, of the blocks within _WIDE, which is what np.minimum or np.maximum gives."""
+def _spread(values: NDArray[np.bool_], reduce: np.ufunc) -> NDArray[np.bool_]:
+    """Whether something holds for all blocks within _WIDE, or for any: np.logical_and or np.logical_or."""
     for axis in (0, 1):
         padded = np.pad(values, [(_WIDE, _WIDE) if own == axis else (0, 0) for own in (0, 1)], mode="edge")
         values = reduce.reduce([padded.take(range(first, first + values.shape[axis]), axis) for first in range(2 * _WIDE + 1)])
     return values
 
 
-def _around(holds: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """How many of each place and its eight neighbours hold; int [rows, columns]."""
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(holds, 1, mode="edge"), (3, 3))
-    result: NDArray[np.intp] = windows.sum((2, 3))
+def around(values: NDArray[Any]) -> NDArray[Any]:
+    """The sum of each place and its eight neighbours, or how many of them hold; [rows, columns]."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, 1, mode="edge"), (3, 3))
+    result: NDArray[Any] = windows.sum((2, 3))
     return result
 
 
