@@ -1,6 +1,6 @@
 """Measure the gain for pictures that were compressed several times: python bench/histories.py, which writes results/histories.json.
 
-The central 480×480 pixels of held-out training photographs, on which no threshold was tuned, go through a history: compressed, cropped,
+The central 480×480 pixels of held-out training photographs go through a history: compressed, cropped,
 scaled, captioned, compressed again. The reference is the original after the same history without the compressions. The figures are PSNR of
 RGB with L_B, as gains over the plain decode of the last file (by Pillow), and the worst picture and the worst region of 96×96 pixels,
 compared with the result of `--as-is`. Needs REDECODE_DATA.
